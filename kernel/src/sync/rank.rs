@@ -39,6 +39,8 @@ pub enum Rank {
     RunQueue,
     /// The kernel's own mappings.
     KernelMap,
+    /// Large blocks of free frames, whose bookkeeping lives in the heap.
+    Buddy,
     /// The kernel heap.
     Heap,
     /// Free frames.
