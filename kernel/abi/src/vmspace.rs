@@ -1,0 +1,71 @@
+//! `vmspace_ctl(RUN)`: the calling thread becomes a user of the vkernel until something happens.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// The command of `vmspace_ctl` that runs a user.
+pub const VMSPACE_CTL_RUN: u64 = 1;
+
+/// All general registers of a thread in user mode. Selectors are the kernel's own and are not the user's to choose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[expect(missing_docs, reason = "fields are registers")]
+pub struct RegisterFrame {
+    pub rax: u64,
+    pub rbx: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub rbp: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+    /// Canonical user address.
+    pub rip: u64,
+    /// Status and direction flags, TF, AC and ID are the user's; IF is always set, the rest always clear.
+    pub rflags: u64,
+    pub rsp: u64,
+    /// Canonical user address.
+    pub fs_base: u64,
+    /// Canonical user address.
+    pub gs_base: u64,
+}
+
+impl RegisterFrame {
+    /// Bits of `rflags` that a user may choose: CF PF AF ZF SF TF DF OF RF AC ID.
+    pub const USER_FLAGS: u64 = 0x25_0dd5;
+    /// Bits of `rflags` that are always set in user mode: reserved bit 1 and IF.
+    pub const FORCED_FLAGS: u64 = 0x202;
+}
+
+/// In and out of `vmspace_ctl(RUN)`. The address must be 8-byte aligned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct RunState {
+    /// In: the registers to run with. Out: the registers at the event.
+    pub registers: RegisterFrame,
+    /// In: nanoseconds from now until RUN returns with [`RUN_TIMEOUT`], or [`super::time::FOREVER`].
+    pub timeout: u64,
+    /// Out: why RUN returned, a `RUN_*` constant.
+    pub reason: u32,
+    /// Out: for [`RUN_EXCEPTION`], the vector (0..=31).
+    pub vector: u32,
+    /// Out: the exception's error code, 0 where it has none. For a page fault: P 1, W 2, U 4, RSV 8, I 0x10.
+    pub error_code: u64,
+    /// Out: for a page fault the address, else 0.
+    pub fault_address: u64,
+}
+
+/// The user executed `syscall`; `rip` is behind it, `rcx` = `rip` and `r11` = `rflags` as the instruction leaves them.
+pub const RUN_SYSCALL: u32 = 1;
+/// The user raised an exception that the host could not resolve by itself.
+pub const RUN_EXCEPTION: u32 = 2;
+/// A virtual interrupt in the caller's enabled mask is pending.
+pub const RUN_VIRTUAL_INTERRUPT: u32 = 3;
+/// The time-out passed.
+pub const RUN_TIMEOUT: u32 = 4;
