@@ -43,7 +43,7 @@ fn qemu_cpu(control: &mut Control, cpu: u32, symbols: Option<&Symbols>, text: &m
     let mut addresses: Vec<u64> = control::register(&registers, "RIP").into_iter().collect();
     let mut frame = control::register(&registers, "RBP").unwrap_or(0);
     let in_kernel = addresses.first().is_some_and(|&address| address >= KERNEL);
-    while in_kernel && frame >= KERNEL && frame % 8 == 0 && addresses.len() < DEEPEST {
+    while in_kernel && frame >= KERNEL && frame.is_multiple_of(8) && addresses.len() < DEEPEST {
         let words = control::memory(&control.monitor(cpu, &format!("x/2gx {frame:#x}"))?);
         let &[next, back] = words.as_slice() else { break };
         if back < KERNEL {

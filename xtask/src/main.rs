@@ -26,6 +26,7 @@ mod run;
 mod session;
 mod setup;
 mod stage;
+mod test;
 mod toolchain;
 mod workspace;
 
@@ -87,6 +88,8 @@ enum Command {
     /// Without --exec the serial console is on the terminal, and Ctrl-A X leaves. With --exec the shell runs the
     /// commands and the machine powers off.
     Run(run::RunOptions),
+    /// Run the host tests, the lints and the scenarios; the last line is `N passed, N failed`
+    Test(test::TestOptions),
     /// Boot the system in QEMU under gdb, stopped before the first instruction, with the kernel's symbols
     Gdb(gdb::GdbOptions),
 }
@@ -116,6 +119,7 @@ fn dispatch(command: Command) -> Result<u8> {
         }
         Command::Image { out, append, debug } => image::command(&out, &append, !debug).map(|()| 0),
         Command::Run(options) => run::command(&options),
+        Command::Test(options) => test::command(&options),
         Command::Gdb(options) => gdb::command(&options),
     }
 }

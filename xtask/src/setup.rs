@@ -152,6 +152,7 @@ fn missing(needs: &[Need]) -> Vec<&'static str> {
         .filter(|(part, _)| !part.is_there())
         .map(|&(_, package)| package)
         .collect();
+    packages.sort_unstable();
     packages.dedup();
     packages
 }
