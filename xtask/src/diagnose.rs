@@ -40,7 +40,11 @@ fn qemu_cpu(control: &mut Control, cpu: u32, symbols: Option<&Symbols>, text: &m
     {
         let _ = writeln!(text, "    {line}");
     }
-    let mut addresses: Vec<u64> = control::register(&registers, "RIP").into_iter().collect();
+    let mut addresses: Vec<u64> = ["RIP", "EIP"]
+        .iter()
+        .find_map(|name| control::register(&registers, name))
+        .into_iter()
+        .collect();
     let mut frame = control::register(&registers, "RBP").unwrap_or(0);
     let in_kernel = addresses.first().is_some_and(|&address| address >= KERNEL);
     while in_kernel && frame >= KERNEL && frame.is_multiple_of(8) && addresses.len() < DEEPEST {

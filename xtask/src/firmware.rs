@@ -31,11 +31,11 @@ pub const VGA_BIOS: &[&str] = &[
 
 /// UEFI code and variables that belong together.
 pub fn uefi() -> Result<(PathBuf, PathBuf)> {
-    let pairs = UEFI_CODE.iter().zip(UEFI_VARIABLES);
-    let pair = pairs.map(|(code, variables)| (Path::new(code), Path::new(variables)));
-    let found = pair
-        .filter(|(code, variables)| code.is_file() && variables.is_file())
-        .next();
+    let mut pairs = UEFI_CODE
+        .iter()
+        .zip(UEFI_VARIABLES)
+        .map(|(code, variables)| (Path::new(code), Path::new(variables)));
+    let found = pairs.find(|(code, variables)| code.is_file() && variables.is_file());
     let (code, variables) = found.context(
         "there is no UEFI firmware for QEMU\n  what to do: `cargo xtask setup`, or install the package ovmf",
     )?;

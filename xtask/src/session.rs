@@ -341,3 +341,7 @@ mod tests {
         assert_eq!(last_lines("a", 2), "a");
     }
 }
+
+#[cfg(test)]
+#[path = "session_test.rs"]
+mod machines;

@@ -10,6 +10,7 @@ use crate::build::BARE_METAL_PACKAGES;
 use crate::process;
 use crate::progress::Progress;
 use crate::session::last_lines;
+use crate::setup::{self, Consent, Need};
 use crate::toolchain::{self, KernelToolchain, LINUX};
 use crate::workspace;
 
@@ -96,11 +97,15 @@ pub fn run(toolchain: &KernelToolchain, filter: &str, report: &mut Report) -> Re
 }
 
 /// One call of cargo test, its tests counted one by one.
-fn unit_tests(words: &[&str], filter: &str, report: &mut Report) -> Result<()> {
+fn unit_tests(words: &[&str], for_tests: &[&str], filter: &str, report: &mut Report) -> Result<()> {
     let mut command = toolchain::default_cargo();
-    command.args(words).arg("--target-dir").arg(workspace::target());
+    command
+        .args(["test", "--no-fail-fast", "--target-dir"])
+        .arg(workspace::target())
+        .args(words);
+    command.arg("--").args(for_tests);
     if !filter.is_empty() {
-        command.args(["--", filter]);
+        command.arg(filter);
     }
     let progress = Progress::spinner("host tests");
     let mut results = Results::default();
