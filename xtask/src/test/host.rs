@@ -23,14 +23,13 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Runs everything whose name contains `filter`.
 pub fn run(toolchain: &KernelToolchain, filter: &str, report: &mut Report) -> Result<()> {
-    unit_tests(&["test", "--no-fail-fast"], filter, report)?;
+    unit_tests(&[], &[], filter, report)?;
     for package in HOST_TESTED_LIBRARIES {
-        unit_tests(
-            &["test", "--no-fail-fast", "--lib", "--package", package],
-            filter,
-            report,
-        )?;
+        unit_tests(&["--lib", "--package", package], &[], filter, report)?;
     }
+    // The runner's own tests with real machines.
+    setup::needs(&[Need::Qemu], Consent::of(false))?;
+    unit_tests(&["--package", "xtask"], &["--ignored"], filter, report)?;
     let component = "`rustup component add rustfmt clippy` installs the program that is missing; otherwise correct what is reported above";
     let mut check = |name: &str, mut command: Command, advice: &str| -> Result<()> {
         if !name.contains(filter) {
