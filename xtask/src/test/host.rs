@@ -28,7 +28,7 @@ pub fn run(toolchain: &KernelToolchain, filter: &str, report: &mut Report) -> Re
         unit_tests(&["--lib", "--package", package], &[], filter, report)?;
     }
     // The runner's own tests with real machines.
-    setup::needs(&[Need::Qemu], Consent::of(false))?;
+    setup::needs(&Need::ALL, Consent::of(false))?;
     unit_tests(&["--package", "xtask"], &["--ignored"], filter, report)?;
     let component = "`rustup component add rustfmt clippy` installs the program that is missing; otherwise correct what is reported above";
     let mut check = |name: &str, mut command: Command, advice: &str| -> Result<()> {
