@@ -116,23 +116,25 @@ boot_entry_64:
 # Real-mode entry of the other CPUs. Copied to a page below 1 MiB; it addresses its own bytes relative to CS and
 # everything else by absolute 32-bit addresses, so the copy needs no fixing up.
 .code16
+.balign 8
 .global trampoline_start
 trampoline_start:
-    cli
+    jmp 1f
+    .balign 8
+    .short boot_gdt_end - boot_gdt - 1      # at offset 8: the segments, by their 32-bit address
+    .long boot_gdt
+1:  cli
     cld
     mov ax, cs
     mov ds, ax
-    lgdtd ds:[trampoline_gdt_pointer - trampoline_start]
+    mov bx, 8
+    lgdtd [bx]
     mov eax, cr0
     or al, 1
     mov cr0, eax
     .byte 0x66, 0xea                        # far jump into 32-bit code of the stage itself
     .long application_entry_32
     .short CODE32
-.balign 4
-trampoline_gdt_pointer:
-    .short boot_gdt_end - boot_gdt - 1
-    .long boot_gdt
 .global trampoline_end
 trampoline_end:
 
@@ -281,7 +283,7 @@ application_stack:
 
 .bss
 .balign 16
-    .skip 128 * 1024
+    .skip 512 * 1024
 boot_stack_top:
     .skip 256
 application_early_stack_top:
