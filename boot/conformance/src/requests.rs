@@ -36,10 +36,10 @@ static START: RequestsStartMarker = RequestsStartMarker::new();
 #[unsafe(link_section = ".requests_end")]
 static END: RequestsEndMarker = RequestsEndMarker::new();
 
-/// Outside the markers: never answered where they must be honoured.
+/// Outside the markers, so neither answered nor taken for the second of its kind.
 #[used]
 #[unsafe(link_section = ".data.outside")]
-pub static OUTSIDE: DeviceTreeBlobRequest = DeviceTreeBlobRequest::new();
+pub static OUTSIDE: DateAtBootRequest = DateAtBootRequest::new();
 
 requests! {
     BASE_REVISION: BaseRevision = BaseRevision::with_revision(REVISION);
