@@ -15,6 +15,7 @@ mod process;
 mod reaper;
 mod start;
 mod table;
+mod tests;
 mod thread;
 mod virtual_interrupt;
 
@@ -27,5 +28,6 @@ pub use process::{Process, processes_alive};
 pub use reaper::start_reaper;
 pub use start::start_first_process;
 pub use table::{all, by_id};
+pub use tests::TESTS;
 pub use thread::{Thread, current, threads_alive, with_current};
 pub use virtual_interrupt::check_handler;

@@ -11,6 +11,7 @@ mod kernel_thread;
 mod park;
 mod switch;
 mod task;
+mod tests;
 mod timer;
 mod wait_queue;
 
@@ -20,6 +21,7 @@ pub use kernel_thread::{KernelThread, begin_thread, spawn_kernel_thread};
 pub use park::{park, unpark};
 pub use switch::{end_current, idle_loop, move_if_needed, preempt_if_due, reschedule_request, yield_now};
 pub use task::{Schedulable, State, Task};
+pub use tests::TESTS;
 pub use timer::{TimerKey, on_timer_interrupt, start_timer, stop_timer};
 pub use wait_queue::WaitQueue;
 
