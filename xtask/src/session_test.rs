@@ -101,6 +101,7 @@ fn boot(words: &str, text: &str, then: Then, seconds: u64) -> Outcome {
     let staged = Staged {
         boot,
         kernel: module.clone(),
+        conformance: None,
         init: module.clone(),
         root: module,
     };
