@@ -120,7 +120,7 @@ pub fn page_ceiling(address: u64) -> u64 {
 
 impl MemoryMap {
     /// Settles overlapping entries for the most restrictive kind, byte by byte, and trims usable regions to whole
-    /// pages. The first page of memory is never usable.
+    /// pages. The first page of memory is never usable, now or after reclaiming: its address is zero.
     ///
     /// # Errors
     /// [`MapError::TooManyRegions`].
@@ -138,7 +138,7 @@ impl MemoryMap {
             let (start, end) = (pair[0], pair[1]);
             let covering = entries.iter().filter(|entry| entry.start <= start && end <= entry.end);
             let Some(worst) = covering.max_by_key(|entry| entry.kind.severity()) else { continue };
-            if start < end && !(worst.kind == Kind::Usable && end <= PAGE_SIZE) {
+            if start < end && !(worst.kind.has_whole_pages() && end <= PAGE_SIZE) {
                 map.push(Region { start, end, kind: worst.kind })?;
             }
         }

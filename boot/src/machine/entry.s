@@ -37,11 +37,12 @@ multiboot2_header:
     .balign 8
     .short 6, 0
     .long 8
-    # Any linear framebuffer of 32 bits a pixel; the machine may have none.
+    # A linear framebuffer, by preference of this width, height and depth; the machine may have none. Without a
+    # preference GRUB may choose a mode with a palette, which is of no use and crashes Bochs' video BIOS.
     .balign 8
     .short 5, 1
     .long 20
-    .long 0, 0, 32
+    .long 1024, 768, 32
     # End of tags.
     .balign 8
     .short 0, 0

@@ -24,8 +24,9 @@ pub fn map() -> Outcome {
         require!(entry.length > 0 && end.is_some(), "entry {index}: {:#x}+{:#x}", entry.base, entry.length);
         if whole_pages(entry) {
             require!((entry.base | entry.length) % PAGE == 0, "entry {index} at {:#x}", entry.base);
-            require!(REVISION >= 3 || entry.base >= PAGE, "page 0 is usable");
         }
+        let first_page = entry.entry_type == EntryType::USABLE && entry.base < PAGE;
+        require!(REVISION >= 3 || !first_page, "page 0 is usable");
     }
     for pair in entries.windows(2) {
         require!(pair[0].base <= pair[1].base, "{:#x} is before {:#x}", pair[0].base, pair[1].base);
