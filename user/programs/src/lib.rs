@@ -11,3 +11,5 @@ pub mod line_editor;
 pub mod options;
 pub mod random;
 pub mod shell_syntax;
+pub mod table;
+pub mod text;
