@@ -13,6 +13,7 @@ mod build;
 mod console;
 mod control;
 mod diagnose;
+mod docs;
 mod elf;
 mod firmware;
 mod gdb;
@@ -92,6 +93,8 @@ enum Command {
     Test(test::TestOptions),
     /// Boot the system in QEMU under gdb, stopped before the first instruction, with the kernel's symbols
     Gdb(gdb::GdbOptions),
+    /// Put the book together: its chapters and the reference made from the interface crate
+    Docs,
 }
 
 fn main() -> ExitCode {
@@ -121,5 +124,6 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Run(options) => run::command(&options),
         Command::Test(options) => test::command(&options),
         Command::Gdb(options) => gdb::command(&options),
+        Command::Docs => docs::command().map(|()| 0),
     }
 }

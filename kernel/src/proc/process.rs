@@ -183,7 +183,7 @@ impl Process {
     }
 
     /// A thread is gone: it runs nowhere and will not run again. With the last one everything the process owns is given back.
-    pub(super) fn thread_gone(&self, thread: &Thread) {
+    pub(super) fn thread_gone(&self, thread: Arc<Thread>) {
         let last = {
             let mut life = self.life.lock();
             life.cpu_time_of_ended += thread.task().cpu_time();
@@ -198,6 +198,8 @@ impl Process {
             }
             life.threads.is_empty()
         };
+        thread.wake_waiters();
+        drop(thread);
         if last {
             self.finish();
         }

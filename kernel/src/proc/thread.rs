@@ -224,7 +224,11 @@ impl Thread {
     pub(super) fn finish(self: Arc<Self>) {
         self.gone.store(true, Ordering::Release);
         let process = self.process.clone();
-        process.thread_gone(&self);
+        process.thread_gone(self);
+    }
+
+    /// Tells those who wait for the thread that it is gone.
+    pub(super) fn wake_waiters(&self) {
         self.ended.wake_all();
     }
 

@@ -6,19 +6,19 @@ use super::task::Schedulable;
 use crate::arch::clock;
 use crate::sync::{Rank, SpinLock};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use alloc::collections::VecDeque;
 use dragonet_abi::Errno;
 
 /// Threads that wait until some condition, kept elsewhere, holds.
 pub struct WaitQueue {
-    waiters: SpinLock<Vec<Arc<dyn Schedulable>>>,
+    waiters: SpinLock<VecDeque<Arc<dyn Schedulable>>>,
 }
 
 impl WaitQueue {
     /// Nobody waits.
     pub const fn new() -> Self {
         WaitQueue {
-            waiters: SpinLock::new(Rank::WaitQueue, Vec::new()),
+            waiters: SpinLock::new(Rank::WaitQueue, VecDeque::new()),
         }
     }
 
@@ -35,7 +35,7 @@ impl WaitQueue {
     ) -> Result<R, Errno> {
         let me = current();
         loop {
-            self.waiters.lock().push(me.clone());
+            self.waiters.lock().push_back(me.clone());
             // The thread is in the list before it looks: whoever makes the condition true later finds it there.
             let outcome = match ready() {
                 Some(value) => Some(Ok(value)),
@@ -57,11 +57,14 @@ impl WaitQueue {
         }
     }
 
-    /// Lets every waiting thread look at its condition again.
+    /// Lets every thread that waits now look at its condition again.
     pub fn wake_all(&self) {
-        let waiters = core::mem::take(&mut *self.waiters.lock());
-        for waiter in &waiters {
-            unpark(waiter);
+        let mut left = self.waiters.lock().len();
+        // A woken thread that goes on waiting hangs itself in again, at the end: the count keeps this finite.
+        while left > 0 {
+            let Some(waiter) = self.waiters.lock().pop_front() else { break };
+            unpark(&waiter);
+            left -= 1;
         }
     }
 }
