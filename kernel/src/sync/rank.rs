@@ -60,7 +60,10 @@ pub(super) fn acquire(rank: Rank) {
         let held = &HELD[cpu::index()];
         let ranks = held.load(Ordering::Relaxed);
         let not_above = ranks >> rank as u32;
-        assert!(not_above == 0, "lock order: taking {rank:?} while holding ranks {ranks:#b}");
+        assert!(
+            not_above == 0,
+            "lock order: taking {rank:?} while holding ranks {ranks:#b}"
+        );
         held.store(ranks | 1 << rank as u32, Ordering::Relaxed);
     }
 }
