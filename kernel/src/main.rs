@@ -1,4 +1,11 @@
 //! The microkernel.
+//!
+//! Layers, each knowing only those below it:
+//! `sys` (system calls) over `ipc` and `proc` over `vm` over `pmap` over `sched`, `mm`, `debug` over `arch`. `sync` serves all above `arch`; `trap` joins the
+//! machine's events to the layers that serve them. `unsafe` stays in `arch`, `mm`, `pmap`, `vm::copy` and two functions of
+//! `sched` that name the running thread.
+//!
+//! The boot stage enters `arch::boot`, which calls [`kernel_main`].
 #![no_std]
 #![no_main]
 
@@ -6,61 +13,47 @@ extern crate alloc;
 
 mod arch;
 mod debug;
+mod ipc;
+mod mm;
+mod pmap;
+mod proc;
+mod sched;
 mod sync;
+mod sys;
 mod test;
+mod trap;
+mod vm;
 
 use arch::boot::BootInfo;
 
-mod scaffold;
-use scaffold::{mm, pmap, trap};
-
-fn kernel_main(boot: &'static BootInfo) -> ! {
+/// The boot CPU, with a stack, a log and its own descriptor tables: brings the machine up and becomes its idle thread.
+pub fn kernel_main(boot: &'static BootInfo) -> ! {
     mm::init(boot);
+    pmap::init_kernel(boot);
     arch::init(boot);
-    arch::smp::start_others(other_cpu);
-    arch::irq::enable();
-    let mut failed = 0;
-    for test in arch::tests::TESTS {
-        match (test.run)() {
-            Ok(()) => log::info!("test {} ... ok", test.name),
-            Err(why) => {
-                failed += 1;
-                log::error!("test {} ... FAILED: {why}", test.name);
-            }
-        }
+    start_scheduling();
+    arch::smp::start_others(secondary_main);
+    log::info!(
+        "{} CPUs, {} MiB free",
+        arch::cpu::count(),
+        mm::frame::statistics().1 * mm::PAGE_SIZE >> 20
+    );
+    if let Some(filter) = arch::boot::option("test") {
+        test::start(filter);
+    } else if let Err(reason) = proc::start_first_process(boot) {
+        panic!("cannot start the first process: {reason}");
     }
-    match arch::boot::option("try") {
-        Some("panic") => panic!("tried"),
-        Some("fault") => {
-            // SAFETY: it is not; that is the point.
-            unsafe { core::ptr::null::<u64>().read_volatile() };
-        }
-        Some("overflow") => {
-            log::info!("{}", overflow(1));
-        }
-        Some("stuck") => {
-            arch::irq::disable();
-            arch::clock::spin_for(30_000_000_000);
-        }
-        Some("reset") => arch::power::reset(),
-        _ => {}
-    }
-    arch::power::exit_status(failed)
+    sched::idle_loop()
 }
 
-#[inline(never)]
-fn overflow(n: u64) -> u64 {
-    let a = core::hint::black_box([n; 64]);
-    if n == 0 { 0 } else { overflow(n + 1) + a[5] }
+/// Every other CPU.
+fn secondary_main(_index: usize) -> ! {
+    start_scheduling();
+    sched::idle_loop()
 }
 
-fn other_cpu(index: usize) -> ! {
-    log::info!("cpu {index} is here");
-    loop {
-        let guard = arch::irq::IrqGuard::new();
-        // It starts with interrupts off.
-        drop(guard);
-        arch::irq::enable();
-        arch::irq::wait_for_interrupt(arch::irq::IrqGuard::new());
-    }
+fn start_scheduling() {
+    let idle = sched::KernelThread::adopt_idle().expect("memory for an idle thread at boot");
+    sched::init(idle);
+    proc::start_reaper().expect("memory for a reaper at boot");
 }

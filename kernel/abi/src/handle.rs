@@ -48,6 +48,8 @@ pub enum ObjectKind {
     Ports = 8,
     /// The system itself: inspection, power, devices, modules, the right to make vkernels.
     System = 9,
+    /// A call that was received and waits for its reply; closing it fails the caller with `EPIPE`.
+    Reply = 10,
 }
 
 bitflags! {

@@ -1,11 +1,11 @@
 //! The system-call table: number, name, arguments, result and rights of every call.
 
 macro_rules! syscalls {
-    ($($(#[$doc:meta])* $name:ident = $number:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $number:literal;)*) => {
         /// Every system call.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u64)]
-        pub enum SyscallNumber { $($(#[$doc])* $name = $number,)* }
+        pub enum SyscallNumber { $($(#[doc = $doc])* $name = $number,)* }
 
         impl SyscallNumber {
             /// Every call.
@@ -15,6 +15,12 @@ macro_rules! syscalls {
             #[must_use]
             pub const fn from_number(number: u64) -> Option<Self> {
                 match number { $($number => Some(SyscallNumber::$name),)* _ => None }
+            }
+
+            /// Arguments, result and rights in words: the text from which the reference in the book is made.
+            #[must_use]
+            pub const fn description(self) -> &'static str {
+                match self { $(SyscallNumber::$name => concat!($($doc),*),)* }
             }
         }
     };

@@ -23,10 +23,13 @@ pub fn count_n(counter: Counter, events: u64) {
 
 /// Events that one CPU counted since boot; 0 for a CPU that is not there.
 pub fn on_cpu(index: usize, counter: Counter) -> u64 {
-    CPUS.get(index).map_or(0, |cpu| cpu.0[counter as usize].load(Ordering::Relaxed))
+    CPUS.get(index)
+        .map_or(0, |cpu| cpu.0[counter as usize].load(Ordering::Relaxed))
 }
 
 /// Events that all CPUs counted since boot.
 pub fn total(counter: Counter) -> u64 {
-    CPUS.iter().map(|cpu| cpu.0[counter as usize].load(Ordering::Relaxed)).sum()
+    CPUS.iter()
+        .map(|cpu| cpu.0[counter as usize].load(Ordering::Relaxed))
+        .sum()
 }

@@ -10,6 +10,9 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 /// Exit status of a panic.
 pub const STATUS: u8 = 101;
 
+/// Exit status of a machine that cannot run the kernel, the boot stage's too.
+pub const STATUS_CANNOT_BOOT: u8 = 102;
+
 /// The CPU that panics; `usize::MAX` = none.
 static OWNER: AtomicUsize = AtomicUsize::new(usize::MAX);
 
@@ -44,6 +47,12 @@ pub fn on_exception(frame: &TrapFrame, address: u64) -> ! {
     print_other_cpus();
     print_backtrace(|visit| backtrace::walk(frame.rip, frame.rsp, frame.rbp, visit));
     power::exit_status(STATUS)
+}
+
+/// Ends a boot that cannot work, saying why.
+pub fn refuse(reason: impl core::fmt::Display) -> ! {
+    kernel_log::last_line(format_args!("dragonet: cannot boot: {reason}"));
+    power::exit_status(STATUS_CANNOT_BOOT)
 }
 
 /// Makes this CPU the only one that runs. A second panic of the same CPU leaves at once; of another CPU, waits to be stopped.

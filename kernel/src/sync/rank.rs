@@ -41,6 +41,8 @@ pub enum Rank {
     RunQueue,
     /// The kernel's own mappings.
     KernelMap,
+    /// Large blocks of free frames, whose bookkeeping lives in the heap.
+    Buddy,
     /// The kernel heap.
     Heap,
     /// Free frames.
@@ -60,7 +62,10 @@ pub(super) fn acquire(rank: Rank) {
         let held = &HELD[cpu::index()];
         let ranks = held.load(Ordering::Relaxed);
         let not_above = ranks >> rank as u32;
-        assert!(not_above == 0, "lock order: taking {rank:?} while holding ranks {ranks:#b}");
+        assert!(
+            not_above == 0,
+            "lock order: taking {rank:?} while holding ranks {ranks:#b}"
+        );
         held.store(ranks | 1 << rank as u32, Ordering::Relaxed);
     }
 }

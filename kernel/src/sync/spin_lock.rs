@@ -13,14 +13,29 @@ pub struct SpinLock<T> {
 impl<T> SpinLock<T> {
     /// A free lock around `value` with its place in the lock order.
     pub const fn new(rank: Rank, value: T) -> Self {
-        SpinLock { inner: spin::mutex::SpinMutex::new(value), rank }
+        SpinLock {
+            inner: spin::mutex::SpinMutex::new(value),
+            rank,
+        }
     }
 
     /// Waits until the lock is free and takes it. Interrupts stay off until the guard is dropped.
     pub fn lock(&self) -> SpinLockGuard<'_, T> {
         let irq = IrqGuard::new();
         rank::acquire(self.rank);
-        SpinLockGuard { inner: Some(self.inner.lock()), rank: self.rank, irq }
+        // While this CPU waits with interrupts off it answers invalidations: the owner of the lock may be waiting for just that.
+        let inner = loop {
+            match self.inner.try_lock() {
+                Some(inner) => break inner,
+                None => crate::pmap::serve(irq.witness()),
+            }
+            core::hint::spin_loop();
+        };
+        SpinLockGuard {
+            inner: Some(inner),
+            rank: self.rank,
+            irq,
+        }
     }
 
     /// Takes the lock if it is free now.
@@ -28,7 +43,11 @@ impl<T> SpinLock<T> {
         let irq = IrqGuard::new();
         let inner = self.inner.try_lock()?;
         rank::acquired_without_wait(self.rank);
-        Some(SpinLockGuard { inner: Some(inner), rank: self.rank, irq })
+        Some(SpinLockGuard {
+            inner: Some(inner),
+            rank: self.rank,
+            irq,
+        })
     }
 
     /// The value, without locking: the exclusive borrow proves that nobody else has it.
@@ -56,13 +75,17 @@ impl<T> SpinLockGuard<'_, T> {
 impl<T> Deref for SpinLockGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        self.inner.as_deref().expect("a guard holds its lock until it is dropped")
+        self.inner
+            .as_deref()
+            .expect("a guard holds its lock until it is dropped")
     }
 }
 
 impl<T> DerefMut for SpinLockGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.inner.as_deref_mut().expect("a guard holds its lock until it is dropped")
+        self.inner
+            .as_deref_mut()
+            .expect("a guard holds its lock until it is dropped")
     }
 }
 

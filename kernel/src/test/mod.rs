@@ -11,3 +11,36 @@ pub struct Test {
     /// The test; an error says which expectation failed.
     pub run: fn() -> Result<(), &'static str>,
 }
+
+use crate::arch::{boot, power};
+use crate::sched;
+
+/// Tests of every module.
+const GROUPS: &[&[Test]] = &[crate::sched::TESTS, crate::proc::TESTS];
+
+/// Starts the tests whose names contain the filter of the command line, in a thread of their own.
+pub fn start(_filter: &str) {
+    sched::spawn_kernel_thread(run, 16, u64::MAX).expect("memory for the test thread at boot");
+}
+
+fn run() {
+    let filter = boot::option("test").unwrap_or("all");
+    let (mut passed, mut failed) = (0, 0);
+    for test in GROUPS.iter().copied().flatten() {
+        if filter != "all" && !test.name.contains(filter) {
+            continue;
+        }
+        match (test.run)() {
+            Ok(()) => {
+                passed += 1;
+                log::info!("test {} ... ok", test.name);
+            }
+            Err(why) => {
+                failed += 1;
+                log::error!("test {} ... FAILED: {why}", test.name);
+            }
+        }
+    }
+    log::info!("{passed} passed, {failed} failed");
+    power::exit_status(u8::from(failed > 0 || passed == 0));
+}

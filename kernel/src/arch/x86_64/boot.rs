@@ -184,7 +184,7 @@ extern "C" fn enter() -> ! {
         crate::debug::framebuffer::init(framebuffer);
     }
     if let Some(missing) = features::missing() {
-        panic!("this CPU cannot run Dragonet: it lacks {missing}");
+        crate::debug::panic::refuse(format_args!("this CPU lacks {missing}"));
     }
     let features = features::detect();
     // SAFETY: the boot CPU, once, interrupts off; its interrupt stacks are static. The loader's page tables use bit 63 as the
@@ -353,9 +353,12 @@ pub fn hhdm_offset() -> u64 {
     *HHDM_OFFSET.get().expect("the direct map is known first")
 }
 
-/// What the boot loader said; none before it is read.
-pub fn info() -> Option<&'static BootInfo> {
-    INFO.get()
+/// What the boot loader said.
+///
+/// # Panics
+/// Before it is read, which is the first thing that happens at boot.
+pub fn info() -> &'static BootInfo {
+    INFO.get().expect("the boot loader's answers are read first")
 }
 
 /// The value of `key=value` on the command line; "" for a key without value.

@@ -7,10 +7,8 @@ use x86_64::instructions::tables;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
 use x86_64::registers::model_specific::Msr;
 
+/// Page attribute table (SDM 3A 12.12).
 const PAT: u32 = 0x277;
-/// Page attribute table: as at reset (WB, WT, UC-, UC twice), but entry 5 is write-combining instead of a second WT, for
-/// frame buffers (SDM 3A 12.12).
-const PAT_VALUE: u64 = 0x0007_0106_0007_0406;
 
 /// Sets this CPU up: protection features that it has, SYSCALL, extended state. The same on every CPU.
 ///
@@ -39,7 +37,7 @@ pub(super) unsafe fn init(index: usize, features: &Features) {
             cr4.set(Cr4Flags::OSXSAVE, features.xsave);
         });
         if features.pat {
-            Msr::new(PAT).write(PAT_VALUE);
+            Msr::new(PAT).write(page_table::PAT);
         }
         tables::lidt(&super::interrupt_table::pointer());
     }

@@ -39,6 +39,7 @@ pub mod serial;
 pub mod smp;
 mod syscall;
 pub mod tests;
+pub mod thread;
 pub mod trap;
 pub mod user_copy;
 
@@ -46,15 +47,13 @@ use self::boot::BootInfo;
 
 /// Brings up the boot CPU's devices: interrupt controllers, clocks, the screen's own mapping. Called once, on the boot CPU, when
 /// memory can be allocated and mapped and the kernel's own page table is in use.
-///
-/// # Panics
-/// When the machine lacks something that the kernel cannot do without; the text says what.
+/// A machine that lacks something that the kernel cannot do without is refused, with a text that says what.
 pub fn init(boot: &BootInfo) {
     map_screen(boot);
     pic::disable();
     let clocks = match acpi::init(boot.rsdp) {
         Ok(clocks) => clocks,
-        Err(why) => panic!("cannot run on this machine: {why}"),
+        Err(why) => crate::debug::panic::refuse(why),
     };
     calibration::calibrate_tsc(clocks.hpet, clocks.power_timer);
     calibration::calibrate_apic_timer();
@@ -69,7 +68,7 @@ pub fn init(boot: &BootInfo) {
 /// The loader's direct map had the screen; the kernel's own page table need not.
 fn map_screen(boot: &BootInfo) {
     let Some(screen) = &boot.framebuffer else { return };
-    match crate::pmap::map_device(screen.physical, screen.length()) {
+    match crate::pmap::map_device_as(screen.physical, screen.length(), page_table::CacheMode::WriteCombining) {
         // SAFETY: the loader says that the range is the frame buffer, and it was mapped as a device for good.
         Ok(base) => unsafe { frame_memory::set(base, screen.length()) },
         Err(_) => log::warn!("no memory to map the screen"),

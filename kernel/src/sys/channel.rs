@@ -1,0 +1,140 @@
+//! System calls on channels: messages travel in registers.
+
+use super::{Call, deadline_after};
+use crate::ipc::{self, ClientEnd, Parcel, ServerEnd};
+use crate::proc::{Entry, Object};
+use crate::vm::copy;
+use arrayvec::ArrayVec;
+use dragonet_abi::channel::{Message, MessageInfo, WORDS};
+use dragonet_abi::{Errno, Handle, Rights};
+
+/// `channel_create(*mut [Handle; 2])`.
+pub fn create(call: &Call) -> Result<u64, Errno> {
+    let handles = call.process().handles();
+    let (server, client) = ipc::create();
+    let server = handles.insert(Entry {
+        object: Object::ChannelServer(server),
+        rights: ServerEnd::RIGHTS,
+    })?;
+    let client = handles.insert(Entry {
+        object: Object::ChannelClient(client),
+        rights: ClientEnd::RIGHTS,
+    });
+    let outcome = client.and_then(|client| match copy::write(call.argument(0), &[server, client]) {
+        Ok(()) => Ok(0),
+        Err(errno) => {
+            drop(handles.take(client, Rights::empty()));
+            Err(errno)
+        }
+    });
+    if outcome.is_err() {
+        drop(handles.take(server, Rights::empty()));
+    }
+    outcome
+}
+
+/// Takes the message out of the caller's registers, and the objects that it moves out of the caller's table.
+fn parcel_of(call: &Call) -> Result<Parcel, Errno> {
+    let frame = &call.frame;
+    let info = MessageInfo(frame.rsi);
+    if !info.is_valid() {
+        return Err(Errno::EINVAL);
+    }
+    let words = [frame.rdx, frame.r10, frame.r8, frame.r9, frame.r12, frame.r13];
+    let handles = call.process().handles();
+    let moved = &words[WORDS - info.handles()..];
+    // All are checked before the first one moves, so that a refused message moves nothing.
+    for &word in moved {
+        let handle = u32::try_from(word).map(Handle).map_err(|_| Errno::EBADF)?;
+        handles.get_with(handle, Rights::TRANSFER)?;
+    }
+    let mut entries = ArrayVec::new();
+    for &word in moved {
+        match handles.take(Handle(word as u32), Rights::TRANSFER) {
+            Ok(entry) => entries.push(entry),
+            Err(errno) => {
+                // Named twice, or closed by another thread meanwhile: what was taken goes back, under new handles.
+                for entry in entries {
+                    let _new_handle = handles.insert(entry)?;
+                }
+                return Err(errno);
+            }
+        }
+    }
+    Ok(Parcel {
+        message: Message { info, words },
+        entries,
+    })
+}
+
+/// Puts a message into the registers and its objects into the caller's table.
+fn unpack(call: &mut Call, parcel: Parcel) -> Result<(), Errno> {
+    let Parcel {
+        message: Message { info, mut words },
+        entries,
+    } = parcel;
+    let handles = call.process().handles();
+    let first = WORDS - entries.len();
+    for (offset, entry) in entries.into_iter().enumerate() {
+        match handles.insert(entry) {
+            Ok(handle) => words[first + offset] = u64::from(handle.0),
+            Err(errno) => {
+                for &word in &words[first..first + offset] {
+                    drop(handles.take(Handle(word as u32), Rights::empty()));
+                }
+                return Err(errno);
+            }
+        }
+    }
+    let frame = &mut *call.frame;
+    frame.rsi = info.0;
+    [frame.rdx, frame.r10, frame.r8, frame.r9, frame.r12, frame.r13] = words;
+    Ok(())
+}
+
+/// `channel_call(client, info, words...)`.
+pub fn call(call: &mut Call) -> Result<u64, Errno> {
+    let entry = call.process().handles().get(call.handle(0)?)?;
+    let client = entry.object.client()?;
+    if !entry.rights.contains(Rights::CALL) {
+        return Err(Errno::EPERM);
+    }
+    let parcel = parcel_of(call)?;
+    let answer = ipc::call(call.thread, &client, parcel)?;
+    unpack(call, answer)?;
+    Ok(0)
+}
+
+/// `channel_receive(server, timeout)`.
+pub fn receive(call: &mut Call) -> Result<u64, Errno> {
+    let entry = call.process().handles().get(call.handle(0)?)?;
+    let server = entry.object.server()?;
+    if !entry.rights.contains(Rights::RECEIVE) {
+        return Err(Errno::EPERM);
+    }
+    let deadline = deadline_after(call.argument(1));
+    loop {
+        let (reply, parcel) = ipc::receive(call.thread, &server, deadline)?;
+        // Room for the handles is made before anything is given to the receiver; a caller whose handles do not fit is told.
+        if let Err(errno) = unpack(call, parcel) {
+            drop(reply.answer(Err(errno)));
+            continue;
+        }
+        let reply = Object::Reply(alloc::sync::Arc::new(reply));
+        let token = call.process().handles().insert(Entry {
+            object: reply,
+            rights: Rights::empty(),
+        })?;
+        return Ok(u64::from(token.0));
+    }
+}
+
+/// `channel_reply(token, info, words...)`.
+pub fn reply(call: &mut Call) -> Result<u64, Errno> {
+    let entry = call.process().handles().get(call.handle(0)?)?;
+    let reply = entry.object.reply()?;
+    // The token is used up whatever happens: a caller whose answer cannot be built gets EPIPE.
+    drop(call.process().handles().take(call.handle(0)?, Rights::empty())?);
+    let parcel = parcel_of(call)?;
+    reply.answer(Ok(parcel)).map(|()| 0)
+}

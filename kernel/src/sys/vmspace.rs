@@ -1,0 +1,138 @@
+//! System calls on vmspaces by handle: a vkernel's users, a parent's child.
+
+use super::memory::{map_arguments, protection_of};
+use super::user_slice::{PIECE, zeroed};
+use super::{Call, Outcome};
+use crate::proc::{Entry, GuestVmspace, Object};
+use crate::vm::copy;
+use alloc::sync::Arc;
+use dragonet_abi::memory::{Advice, MapRequest};
+use dragonet_abi::vmspace::VMSPACE_CTL_RUN;
+use dragonet_abi::{Errno, Rights};
+
+fn vmspace_object(call: &Call, rights: Rights) -> Result<Arc<GuestVmspace>, Errno> {
+    let entry = call.process().handles().get(call.handle(0)?)?;
+    let vmspace = entry.object.vmspace()?;
+    if entry.rights.contains(rights) {
+        Ok(vmspace)
+    } else {
+        Err(Errno::EPERM)
+    }
+}
+
+/// `vmspace_create(system)`.
+pub fn create(call: &Call) -> Result<u64, Errno> {
+    call.system(0, Rights::VKERNEL)?;
+    let object = Object::Vmspace(GuestVmspace::new(call.process())?);
+    let entry = Entry {
+        object,
+        rights: GuestVmspace::RIGHTS,
+    };
+    Ok(u64::from(call.process().handles().insert(entry)?.0))
+}
+
+/// `vmspace_destroy(vmspace)`.
+pub fn destroy(call: &Call) -> Result<u64, Errno> {
+    vmspace_object(call, Rights::MANAGE)?.destroy()?;
+    drop(call.process().handles().take(call.handle(0)?, Rights::MANAGE)?);
+    Ok(0)
+}
+
+/// `vmspace_ctl(vmspace, command, state)`.
+pub fn ctl(call: &mut Call) -> Result<Outcome, Errno> {
+    if call.argument(1) != VMSPACE_CTL_RUN {
+        return Err(Errno::EINVAL);
+    }
+    let guest = vmspace_object(call, Rights::RUN)?;
+    let address = call.argument(2);
+    let entered = call.thread.arc().run_guest(call.frame, guest, address)?;
+    Ok(if entered {
+        Outcome::FrameReplaced
+    } else {
+        Outcome::Value(0)
+    })
+}
+
+/// `vmspace_mmap(vmspace, request)`.
+pub fn mmap(call: &Call) -> Result<u64, Errno> {
+    let vmspace = vmspace_object(call, Rights::MANAGE)?;
+    let request: MapRequest = copy::read(call.argument(1))?;
+    vmspace.vmspace()?.map(&map_arguments(call.process(), &request)?)
+}
+
+/// `vmspace_munmap(vmspace, address, length)`.
+pub fn munmap(call: &Call) -> Result<u64, Errno> {
+    let vmspace = vmspace_object(call, Rights::MANAGE)?;
+    vmspace
+        .vmspace()?
+        .unmap(call.argument(1), call.argument(2))
+        .map(|()| 0)
+}
+
+/// `vmspace_mprotect(vmspace, address, length, protection)`.
+pub fn mprotect(call: &Call) -> Result<u64, Errno> {
+    let vmspace = vmspace_object(call, Rights::MANAGE)?;
+    let protection = protection_of(call.argument(3))?;
+    vmspace
+        .vmspace()?
+        .protect(call.argument(1), call.argument(2), protection)
+        .map(|()| 0)
+}
+
+/// `vmspace_mcontrol(vmspace, address, length, advice, value)`.
+pub fn mcontrol(call: &Call) -> Result<u64, Errno> {
+    let vmspace = vmspace_object(call, Rights::MANAGE)?;
+    let advice = Advice::from_number(call.argument(3)).ok_or(Errno::EINVAL)?;
+    vmspace
+        .vmspace()?
+        .control(call.argument(1), call.argument(2), advice, call.argument(4))
+        .map(|()| 0)
+}
+
+/// `vmspace_pread(vmspace, buffer, length, address)`.
+pub fn pread(call: &Call) -> Result<u64, Errno> {
+    let vmspace = vmspace_object(call, Rights::READ)?;
+    let (buffer, length, address) = (call.argument(1), call.argument(2), call.argument(3));
+    copy::check_range(buffer, length)?;
+    let mut piece = zeroed(PIECE.min(length as usize))?;
+    let mut done = 0;
+    while done < length && !call.thread.must_go() {
+        let size = (length - done).min(PIECE as u64) as usize;
+        let source = address.checked_add(done).ok_or(Errno::EFAULT)?;
+        let read = match vmspace.vmspace()?.read(source, &mut piece[..size]) {
+            Ok(read) => read,
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno),
+        };
+        copy::write_bytes(buffer + done, &piece[..read])?;
+        done += read as u64;
+        if read < size {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+/// `vmspace_pwrite(vmspace, buffer, length, address)`.
+pub fn pwrite(call: &Call) -> Result<u64, Errno> {
+    let vmspace = vmspace_object(call, Rights::WRITE)?;
+    let (buffer, length, address) = (call.argument(1), call.argument(2), call.argument(3));
+    copy::check_range(buffer, length)?;
+    let mut piece = zeroed(PIECE.min(length as usize))?;
+    let mut done = 0;
+    while done < length && !call.thread.must_go() {
+        let size = (length - done).min(PIECE as u64) as usize;
+        copy::read_bytes(buffer + done, &mut piece[..size])?;
+        let target = address.checked_add(done).ok_or(Errno::EFAULT)?;
+        let written = match vmspace.vmspace()?.write(target, &piece[..size]) {
+            Ok(written) => written,
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno),
+        };
+        done += written as u64;
+        if written < size {
+            break;
+        }
+    }
+    Ok(done)
+}

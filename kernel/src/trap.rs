@@ -1,0 +1,135 @@
+//! What the trap entry of `arch` calls: the one place that knows both the machine's events and the layers that serve them.
+#![forbid(unsafe_code)]
+
+use crate::arch::cpu;
+use crate::arch::ioapic::InterruptLine;
+use crate::arch::irq::{IrqGuard, IrqsOff};
+use crate::arch::trap::TrapFrame;
+use crate::debug::counters;
+use crate::proc::{self, Exception, RunEvent};
+use crate::sched::{self, work};
+use crate::sys::{self, Outcome};
+use crate::vm::Access;
+use crate::{ipc, vm};
+use dragonet_abi::counters::Counter;
+use dragonet_abi::layout::USER_END;
+use dragonet_abi::vmspace as abi;
+
+/// Error-code bits of a page fault (Intel SDM volume 3, section 4.7).
+const FAULT_WRITE: u64 = 1 << 1;
+const FAULT_FETCH: u64 = 1 << 4;
+const FAULT_RESERVED: u64 = 1 << 3;
+const PAGE_FAULT: u64 = 14;
+
+/// A `syscall` instruction in user mode. Interrupts are enabled.
+pub fn on_syscall(frame: &mut TrapFrame) {
+    proc::with_current(|thread| {
+        if thread.is_guest() {
+            thread.leave_guest(frame, RunEvent::plain(abi::RUN_SYSCALL));
+            return;
+        }
+        counters::count(Counter::Syscall);
+        match sys::dispatch(thread, frame) {
+            Ok(Outcome::Value(value)) => frame.rax = value,
+            Ok(Outcome::FrameReplaced) => {}
+            Err(errno) => frame.rax = errno.to_result() as u64,
+        }
+    });
+}
+
+/// An exception in user mode. Interrupts are enabled; `fault_address` is CR2 for page faults.
+pub fn on_user_exception(frame: &mut TrapFrame, fault_address: u64) {
+    counters::count(Counter::UserException);
+    proc::with_current(|thread| {
+        if frame.vector == PAGE_FAULT && resolve_fault(thread, fault_address, frame.error_code) {
+            return;
+        }
+        let address = if frame.vector == PAGE_FAULT {
+            fault_address
+        } else {
+            0
+        };
+        if thread.is_guest() {
+            thread.leave_guest(
+                frame,
+                RunEvent {
+                    reason: abi::RUN_EXCEPTION,
+                    vector: frame.vector as u32,
+                    error_code: frame.error_code,
+                    fault_address: address,
+                },
+            );
+        } else {
+            thread.process().end_by_exception(Exception {
+                vector: frame.vector as u8,
+                error_code: frame.error_code,
+                address,
+                instruction: frame.rip,
+            });
+        }
+    });
+}
+
+/// Lets the current address space of a user resolve a fault. False: it is the program's own.
+fn resolve_fault(thread: &proc::Thread, address: u64, error_code: u64) -> bool {
+    counters::count(Counter::PageFault);
+    if address >= USER_END || error_code & FAULT_RESERVED != 0 {
+        return false;
+    }
+    let access = Access {
+        write: error_code & FAULT_WRITE != 0,
+        execute: error_code & FAULT_FETCH != 0,
+        user: true,
+    };
+    let guest = thread.guest_vmspace();
+    let vmspace = guest.as_ref().unwrap_or(thread.process().vmspace());
+    match vmspace.handle_fault(address, access) {
+        Ok(()) => true,
+        Err(vm::FaultError::OutOfMemory) => {
+            // The program cannot be told by an error; a vkernel's user ends with its vkernel.
+            thread.process().end_without_memory(address);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// A page fault at a user-copy instruction of the kernel. True: try the instruction again.
+pub fn on_copy_fault(address: u64, error_code: u64) -> bool {
+    counters::count(Counter::PageFault);
+    if address >= USER_END {
+        return false;
+    }
+    let access = Access {
+        write: error_code & FAULT_WRITE != 0,
+        execute: false,
+        user: true,
+    };
+    proc::with_current(|thread| thread.process().vmspace().handle_fault(address, access).is_ok())
+        .unwrap_or(false)
+}
+
+/// The timer of this CPU.
+pub fn on_timer(irqs: &IrqsOff) {
+    sched::on_timer_interrupt(irqs);
+}
+
+/// Another CPU has left work here: the bits are set already, the return path looks at them.
+pub fn on_reschedule(_irqs: &IrqsOff) {}
+
+/// An interrupt line of a device.
+pub fn on_device_interrupt(line: InterruptLine, irqs: &IrqsOff) {
+    ipc::on_device_interrupt(line, irqs);
+}
+
+/// Work before a return to user mode. Interrupts are enabled.
+pub fn before_user(frame: &mut TrapFrame) {
+    let bits = {
+        let guard = IrqGuard::new();
+        cpu::slot(guard.witness()).take_work()
+    };
+    if bits & work::RESCHEDULE != 0 {
+        sched::preempt_if_due();
+    }
+    proc::with_current(|thread| thread.before_user(frame));
+}

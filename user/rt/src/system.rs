@@ -1,0 +1,57 @@
+//! The system object that this program was given, and what can be asked of it.
+
+#![forbid(unsafe_code)]
+
+use crate::startup::role;
+use crate::syscall;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use dragonet_abi::counters::COUNTERS;
+use dragonet_abi::process::ProcessInfo;
+use dragonet_abi::startup::ROLE_SYSTEM;
+use dragonet_abi::{Errno, Handle};
+use zerocopy::FromZeros;
+
+/// The system handle.
+///
+/// # Errors
+/// `EPERM` if this program was not given one.
+pub fn handle() -> Result<Handle, Errno> {
+    role(ROLE_SYSTEM).ok_or(Errno::EPERM)
+}
+
+/// Every process that there is.
+///
+/// # Errors
+/// `EPERM` (INSPECT).
+pub fn processes() -> Result<Vec<ProcessInfo>, Errno> {
+    let system = handle()?;
+    let mut room = 64;
+    loop {
+        let mut rows = vec![ProcessInfo::new_zeroed(); room];
+        let count = syscall::process_list(system, &mut rows)?;
+        if count < room {
+            rows.truncate(count);
+            return Ok(rows);
+        }
+        room *= 2;
+    }
+}
+
+/// Text from a zero-padded field.
+#[must_use]
+pub fn text(field: &[u8]) -> String {
+    let length = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
+    String::from_utf8_lossy(&field[..length]).into_owned()
+}
+
+/// The counters of a CPU, or their sums with `ALL_CPUS`.
+///
+/// # Errors
+/// `EPERM` (INSPECT), `EINVAL` for a CPU that is not there.
+pub fn counters(cpu: u64) -> Result<[u64; COUNTERS], Errno> {
+    let mut counters = [0; COUNTERS];
+    syscall::counters_read(handle()?, cpu, &mut counters)?;
+    Ok(counters)
+}

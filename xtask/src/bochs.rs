@@ -1,0 +1,105 @@
+//! Bochs: its configuration, and what its log tells.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::firmware;
+use crate::machine::Machine;
+
+/// The program. `bochs` itself is a script around it; the runner must own the real process.
+pub const PROGRAM: &str = "bochs-bin";
+
+/// The configuration file. `image` is the CD, `serial` the file of COM1, `log` Bochs' own log.
+pub fn configuration(machine: &Machine, image: &Path, serial: &Path, log: &Path) -> Result<String> {
+    let bios = firmware::first(firmware::BOCHS_BIOS, "bochsbios")?;
+    let vga = firmware::first(firmware::VGA_BIOS, "vgabios")?;
+    Ok(format!(
+        "config_interface: textconfig\n\
+         display_library: rfb, options=\"timeout=0\"\n\
+         romimage: file=\"{bios}\"\n\
+         vgaromimage: file=\"{vga}\"\n\
+         vga: extension=vbe\n\
+         megs: {memory}\n\
+         cpu: model={cpu}, count={smp}, quantum=16, ips=50000000, reset_on_triple_fault=0\n\
+         clock: sync=none, time0=utc\n\
+         ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14\n\
+         ata0-slave: type=cdrom, path=\"{image}\", status=inserted\n\
+         boot: cdrom\n\
+         com1: enabled=1, mode=file, dev=\"{serial}\"\n\
+         log: \"{log}\"\n\
+         logprefix: %t%e%d\n\
+         panic: action=fatal\n\
+         error: action=report\n\
+         info: action=report\n\
+         debug: action=ignore\n\
+         sound: waveoutdrv=dummy\n",
+        bios = bios.display(),
+        vga = vga.display(),
+        memory = machine.memory,
+        cpu = machine.cpu,
+        smp = machine.smp,
+        image = image.display(),
+        serial = serial.display(),
+        log = log.display(),
+    ))
+}
+
+/// The debugger's commands at start: go on.
+pub const START: &str = "c\n";
+
+/// The lines of Bochs' log that mean that the run has failed: panics other than the two by which a machine is
+/// switched off, and every complaint about a virtual machine's state or use of VMX.
+pub fn complaints(log: &str) -> Vec<&str> {
+    log.lines().filter(|line| is_complaint(line)).collect()
+}
+
+fn is_complaint(line: &str) -> bool {
+    let Some((head, text)) = line.split_once(']') else {
+        return false;
+    };
+    let Some((time_and_level, _device)) = head.split_once('[') else {
+        return false;
+    };
+    let level = time_and_level.trim_start_matches(|c: char| c.is_ascii_digit());
+    let switched_off = text.contains("Shutdown port: shutdown requested") || text.contains("soft power off");
+    // What Bochs says about VMX at its higher levels is a complaint; at the information level it only reports state.
+    let about_vmx = [
+        "VMFAIL",
+        "VMENTER",
+        "VMX LoadMSRs",
+        "VMX StoreMSRs",
+        "VMXON:",
+        "VMABORT",
+        "VMEXIT: Guest State",
+    ];
+    match level {
+        "p" => !switched_off,
+        "e" => about_vmx.iter().any(|sign| text.contains(sign)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vmx_diagnostics_and_panics_are_complaints() {
+        let log = "00000000000i[      ] Bochs x86 Emulator 2.7\n\
+                   00000004104i[CPU0  ] VMENTER to x86-64 guest\n\
+                   00012345678e[CPU1  ] VMFAIL: VMCS host segreg 2 TI/RPL != 0\n\
+                   00012345679e[CPU0  ] VMENTER FAIL: VMCS guest invalid CR0\n\
+                   00012345680e[HD    ] some device has an opinion\n\
+                   00012345681p[CPU0  ] >>PANIC<< exception(): 3rd (13) exception with no resolution\n\
+                   00012345682p[UNMAP ] >>PANIC<< Shutdown port: shutdown requested\n\
+                   00012345682p[ACPI  ] >>PANIC<< ACPI control: soft power off\n";
+        let found = complaints(log);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(
+            found
+                .iter()
+                .all(|line| line.contains("VMFAIL") || line.contains("VMENTER FAIL") || line.contains("3rd"))
+        );
+    }
+}
