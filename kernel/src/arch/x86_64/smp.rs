@@ -172,6 +172,7 @@ extern "C" fn enter(start: &'static Start) -> ! {
     apic::init_cpu();
     compare_counters();
     cpu::set_online(index);
+    apic::disarm_timer();
     start.state.store(UP, Ordering::Release);
     let entry = ENTRY.load(Ordering::Acquire);
     if entry.is_null() {
