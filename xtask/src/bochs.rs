@@ -19,6 +19,7 @@ pub fn configuration(machine: &Machine, image: &Path, serial: &Path, log: &Path)
          display_library: rfb, options=\"timeout=0\"\n\
          romimage: file=\"{bios}\"\n\
          vgaromimage: file=\"{vga}\"\n\
+         vga: extension=vbe\n\
          megs: {memory}\n\
          cpu: model={cpu}, count={smp}, quantum=16, ips=50000000, reset_on_triple_fault=0\n\
          clock: sync=none, time0=utc\n\

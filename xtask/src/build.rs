@@ -23,6 +23,8 @@ pub const BARE_METAL_PACKAGES: [&str; 4] = [
     "dragonet-programs",
     "dragonet-vkernel",
 ];
+/// The kernel that checks the boot protocol; only the tests boot it.
+pub const CONFORMANCE_PACKAGE: &str = "dragonet-boot-conformance";
 const LINUX_PACKAGE: &str = "dragonet-linux-programs";
 
 /// Flags of the Linux programs: no dynamic linker in a vkernel, and a fixed address.
@@ -85,9 +87,22 @@ fn package_name(id: &str) -> Option<&str> {
     }
 }
 
-/// Builds and stages everything.
+/// Builds and stages everything that a user needs.
 pub fn everything(toolchain: &KernelToolchain, release: bool) -> Result<Built> {
-    let bare_metal = bare_metal(toolchain, release)?;
+    build_and_stage(toolchain, release, &BARE_METAL_PACKAGES)
+}
+
+/// Builds and stages everything that the scenarios need.
+pub fn everything_for_tests(toolchain: &KernelToolchain) -> Result<Built> {
+    let packages: Vec<&str> = BARE_METAL_PACKAGES
+        .into_iter()
+        .chain([CONFORMANCE_PACKAGE])
+        .collect();
+    build_and_stage(toolchain, false, &packages)
+}
+
+fn build_and_stage(toolchain: &KernelToolchain, release: bool, packages: &[&str]) -> Result<Built> {
+    let bare_metal = bare_metal(toolchain, release, packages)?;
     let linux = linux()?;
     let folder = workspace::stage().join(if release { "release" } else { "debug" });
     let staged = stage::everything(&folder, &bare_metal, linux.of(LINUX_PACKAGE)?)?;
@@ -98,9 +113,9 @@ pub fn everything(toolchain: &KernelToolchain, release: bool) -> Result<Built> {
 }
 
 /// Kernel, boot stage, native programs and vkernel.
-fn bare_metal(toolchain: &KernelToolchain, release: bool) -> Result<Programs> {
+fn bare_metal(toolchain: &KernelToolchain, release: bool, packages: &[&str]) -> Result<Programs> {
     let mut command = toolchain.cargo("build");
-    for package in BARE_METAL_PACKAGES {
+    for package in packages {
         command.args(["--package", package]);
     }
     if release {

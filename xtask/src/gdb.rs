@@ -52,7 +52,7 @@ pub fn command(options: &GdbOptions) -> Result<u8> {
     let extras = Extras {
         exec: options.exec.clone(),
         append: options.append.clone(),
-        leave_out: Vec::new(),
+        ..Extras::default()
     };
 
     let prepared = Prepared::new(&machine, &built, &extras)?;

@@ -108,10 +108,16 @@ fn grub(payload: &Payload, tree: &Path, out: &Path) -> Result<()> {
 
 /// GRUB's messages go to the screen and to the serial port, so that its errors are seen everywhere.
 fn grub_configuration(payload: &Payload) -> String {
+    // The module's string is what Limine gives too: its path, and its name as the last word.
     let modules: String = payload
         .modules
         .iter()
-        .map(|module| format!("    module2 /boot/{name} {name}\n", name = quoted(&module.name)))
+        .map(|module| {
+            format!(
+                "    module2 /boot/{name} /boot/{name} {name}\n",
+                name = quoted(&module.name)
+            )
+        })
         .collect();
     let words: Vec<String> = payload.command_line.split_whitespace().map(quoted).collect();
     format!(
@@ -258,7 +264,7 @@ mod tests {
         );
         assert!(
             text.contains(
-                "    module2 /boot/kernel kernel\n    module2 /boot/init init\n    module2 /boot/exec exec\n"
+                "    module2 /boot/kernel /boot/kernel kernel\n    module2 /boot/init /boot/init init\n"
             ),
             "{text}"
         );

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::machine::Machine;
+use crate::machine::{Firmware, Machine};
 use crate::stage::Staged;
 
 /// A boot module: the file and the name by which the kernel finds it.
@@ -36,6 +36,8 @@ pub struct Extras {
     pub append: String,
     /// Names of modules that are not given.
     pub leave_out: Vec<String>,
+    /// Boot the kernel that checks the boot protocol; whether it must find a framebuffer.
+    pub conformance: Option<bool>,
 }
 
 impl Payload {
@@ -43,6 +45,9 @@ impl Payload {
     pub fn new(staged: &Staged, machine: &Machine, extras: &Extras, scratch: &Path) -> Result<Self> {
         let command_line = [machine.exit_door(), extras.append.trim()].join(" ");
         let mut payload = Self::interactive(staged, &command_line);
+        if let Some(framebuffer) = extras.conformance {
+            payload.replace_kernel(staged, machine, framebuffer)?;
+        }
         payload
             .modules
             .retain(|module| !extras.leave_out.contains(&module.name));
@@ -74,5 +79,57 @@ impl Payload {
             modules: modules.into(),
             command_line,
         }
+    }
+
+    /// Puts the checking kernel in the kernel's place and tells it what it must find.
+    fn replace_kernel(&mut self, staged: &Staged, machine: &Machine, framebuffer: bool) -> Result<()> {
+        let file = staged
+            .conformance
+            .clone()
+            .context("the kernel that checks the boot protocol was not built")?;
+        let firmware = match machine.firmware {
+            Firmware::Bios => "bios",
+            Firmware::Uefi => "uefi",
+        };
+        let framebuffer = if framebuffer { "yes" } else { "no" };
+        let mut words = format!(
+            " cpus={} firmware={firmware} framebuffer={framebuffer}",
+            machine.smp
+        );
+        for module in &mut self.modules {
+            if module.name == "kernel" {
+                module.file = file.clone();
+                continue;
+            }
+            let content = std::fs::read(&module.file)
+                .with_context(|| format!("could not read {}", module.file.display()))?;
+            words.push_str(&format!(
+                " module={}:{}:{:x}",
+                module.name,
+                content.len(),
+                fnv(&content)
+            ));
+        }
+        self.command_line.push_str(&words);
+        Ok(())
+    }
+}
+
+/// The 64-bit FNV-1a hash.
+fn fnv(bytes: &[u8]) -> u64 {
+    let begin = 0xcbf2_9ce4_8422_2325_u64;
+    bytes.iter().fold(begin, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_fnv_1a() {
+        assert_eq!(fnv(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv(b"a"), 0xaf63_dc4c_8601_ec8c);
     }
 }

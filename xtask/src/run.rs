@@ -60,7 +60,7 @@ pub fn command(options: &RunOptions) -> Result<u8> {
     let extras = Extras {
         exec: options.exec.clone(),
         append: options.append.clone(),
-        leave_out: Vec::new(),
+        ..Extras::default()
     };
     let limit = options.timeout.map(Duration::from_secs);
     // The in-kernel tests leave by themselves, like commands.

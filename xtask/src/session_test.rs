@@ -1,54 +1,95 @@
-//! The runner against machines of known behaviour: tiny Multiboot programs that report, hang, or reset the machine.
+//! The runner against machines of known behaviour: tiny programs that report, hang, or reset the machine.
 //!
-//! They need QEMU, so plain `cargo test` leaves them out; `cargo xtask test` installs QEMU and runs them.
+//! They need the emulators and the boot media tools, so plain `cargo test` leaves them out; `cargo xtask test` installs
+//! what they need and runs them.
 
 use super::*;
-use crate::machine::MachineOptions;
+use crate::machine::{Accelerator, MachineOptions};
 use crate::stage::Staged;
 
 /// Where the program is loaded.
 const BASE: u32 = 0x10_0000;
-/// Offset of the code behind the Multiboot header.
-const CODE: u32 = 0x20;
+/// Offsets of the Multiboot2 header and of the code; the Multiboot1 header is at the beginning.
+const SECOND_HEADER: u32 = 0x20;
+const CODE: u32 = 0x60;
 
 /// What the program does after it has written its text.
+#[derive(Clone, Copy)]
 enum Then {
-    LeaveByDebugExit,
+    LeaveQemu,
+    LeaveBochs,
     Spin,
     TripleFault,
 }
 
-/// A Multiboot program that writes `text` to COM1.
+/// A Multiboot1 and Multiboot2 program that writes `text` to COM1.
 fn program(text: &str, then: Then) -> Vec<u8> {
     let ending: Vec<u8> = match then {
-        // mov edx, 0xf4; mov al, 0; out dx, al; then wait for the end
-        Then::LeaveByDebugExit => vec![0xba, 0xf4, 0, 0, 0, 0xb0, 0, 0xee, 0xeb, 0xfe],
+        // mov edx, 0xf4; mov al, 0; out dx, al; jmp $
+        Then::LeaveQemu => vec![0xba, 0xf4, 0, 0, 0, 0xb0, 0, 0xee, 0xeb, 0xfe],
+        // mov edx, 0x8900; then for each byte: mov al, byte; out dx, al
+        Then::LeaveBochs => {
+            let bytes = b"Shutdown".iter().flat_map(|byte| [0xb0, *byte, 0xee]);
+            [0xba, 0, 0x89, 0, 0]
+                .into_iter()
+                .chain(bytes)
+                .chain([0xeb, 0xfe])
+                .collect()
+        }
         Then::Spin => vec![0xeb, 0xfe],
         // lidt [0x200000], where memory is zero: a table without entries; ud2
         Then::TripleFault => vec![0x0f, 0x01, 0x1d, 0, 0, 0x20, 0, 0x0f, 0x0b],
     };
-    let text_at = BASE + CODE + 18 + ending.len() as u32;
-    let mut code = vec![0xbe]; // mov esi, text
-    code.extend(text_at.to_le_bytes());
-    code.extend([0xba, 0xf8, 0x03, 0, 0]); // mov edx, 0x3f8
-    code.extend([0xac, 0x84, 0xc0, 0x74, 0x03, 0xee, 0xeb, 0xf8]); // lodsb; test al, al; jz +3; out dx, al; jmp back
-    assert_eq!(code.len(), 18);
+    let mut code = vec![0xbe, 0, 0, 0, 0]; // mov esi, text (patched below)
+    code.extend([0xba, 0, 0x03, 0, 0]); // mov edx, 0x300
+    code.extend([0xac, 0x84, 0xc0, 0x74, 0x0c]); // lodsb; test al, al; jz to the ending
+    code.extend([0xb2, 0xf8, 0xee]); // mov dl, 0xf8; out dx, al
+    code.extend([0xb2, 0xfd, 0xec, 0xa8, 0x40, 0x74, 0xfb]); // mov dl, 0xfd; until the transmitter is empty: in al, dx
+    code.extend([0xeb, 0xef]); // back to lodsb
     code.extend(ending);
+    let text_at = BASE + CODE + code.len() as u32;
+    code[1..5].copy_from_slice(&text_at.to_le_bytes());
     code.extend(text.bytes());
     code.push(0);
 
-    let flags = 1_u32 << 16;
     let end = BASE + CODE + code.len() as u32;
-    let magic = 0x1bad_b002_u32;
-    let checksum = 0_u32.wrapping_sub(magic).wrapping_sub(flags);
-    let header = [magic, flags, checksum, BASE, BASE, end, end, BASE + CODE];
-    let mut file: Vec<u8> = header.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let entry = BASE + CODE;
+    // Multiboot1 with addresses (flag 16).
+    let (magic, flags) = (0x1bad_b002_u32, 1 << 16);
+    let first = [
+        magic,
+        flags,
+        0_u32.wrapping_sub(magic + flags),
+        BASE,
+        BASE,
+        end,
+        end,
+        entry,
+    ];
+    // Multiboot2: an address tag, an entry tag (each padded to 8 bytes), the end tag.
+    let (magic, length) = (0xe852_50d6_u32, CODE - SECOND_HEADER);
+    let checksum = 0_u32.wrapping_sub(magic.wrapping_add(length));
+    let header = BASE + SECOND_HEADER;
+    let second = [
+        magic, 0, length, checksum, 2, 24, header, BASE, end, end, 3, 12, entry, 0, 0, 8,
+    ];
+    let mut file: Vec<u8> = first
+        .iter()
+        .chain(&second)
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+    file.resize(CODE as usize, 0);
     file.extend(code);
     file
 }
 
-/// Runs the program on two CPUs for at most `seconds`.
-fn boot(text: &str, then: Then, seconds: u64) -> Outcome {
+/// Runs the program on the machine that `words` describe (with two CPUs) for at most `seconds`.
+fn boot(words: &str, text: &str, then: Then, seconds: u64) -> Outcome {
+    #[derive(clap::Parser)]
+    struct Words {
+        #[command(flatten)]
+        options: MachineOptions,
+    }
     let folder = Scratch::new().unwrap();
     let file = |name: &str, content: &[u8]| {
         let path = folder.path().join(name);
@@ -60,6 +101,7 @@ fn boot(text: &str, then: Then, seconds: u64) -> Outcome {
     let staged = Staged {
         boot,
         kernel: module.clone(),
+        conformance: None,
         init: module.clone(),
         root: module,
     };
@@ -68,17 +110,9 @@ fn boot(text: &str, then: Then, seconds: u64) -> Outcome {
         kernel: std::env::current_exe().unwrap(),
         staged,
     };
-    let options = MachineOptions {
-        emulator: Emulator::Qemu,
-        cpu: None,
-        smp: 2,
-        mem: 64,
-        firmware: Firmware::Bios,
-        boot: None,
-        accel: crate::machine::Accelerator::Tcg,
-        gui: false,
-        no_acpi: false,
-    };
+    let words = std::iter::once("test").chain(words.split_whitespace());
+    let mut options = <Words as clap::Parser>::try_parse_from(words).unwrap().options;
+    options.accel = Accelerator::Tcg;
     let machine = options.resolve().unwrap();
     run(
         &machine,
@@ -90,14 +124,12 @@ fn boot(text: &str, then: Then, seconds: u64) -> Outcome {
     .unwrap()
 }
 
+const GOODBYE: &str = "[ 0.1 cpu0 info ] up\r\ndragonet: exit status 42\r\n";
+
 #[test]
-#[ignore = "needs QEMU"]
+#[ignore = "needs emulators"]
 fn the_reported_status_is_the_outcome() {
-    let outcome = boot(
-        "[ 0.1 cpu0 info ] up\r\ndragonet: exit status 42\r\n",
-        Then::LeaveByDebugExit,
-        60,
-    );
+    let outcome = boot("", GOODBYE, Then::LeaveQemu, 60);
     assert_eq!(outcome.end, End::Status(42), "{}", outcome.report);
     assert!(
         outcome.serial.ends_with("up\ndragonet: exit status 42\n"),
@@ -108,20 +140,20 @@ fn the_reported_status_is_the_outcome() {
 }
 
 #[test]
-#[ignore = "needs QEMU"]
+#[ignore = "needs emulators"]
 fn a_machine_that_reported_but_does_not_leave_is_ended() {
     let begin = Instant::now();
     assert_eq!(
-        boot("dragonet: exit status 0\n", Then::Spin, 60).end,
+        boot("", "dragonet: exit status 0\n", Then::Spin, 60).end,
         End::Status(0)
     );
     assert!(begin.elapsed() < Duration::from_secs(30));
 }
 
 #[test]
-#[ignore = "needs QEMU"]
+#[ignore = "needs emulators"]
 fn a_hang_shows_the_state_of_every_cpu() {
-    let outcome = boot("and then nothing\n", Then::Spin, 3);
+    let outcome = boot("", "and then nothing\n", Then::Spin, 3);
     assert_eq!(outcome.end, End::Hang);
     for part in ["--- CPU 0", "--- CPU 1", "EIP="] {
         assert!(
@@ -134,9 +166,9 @@ fn a_hang_shows_the_state_of_every_cpu() {
 }
 
 #[test]
-#[ignore = "needs QEMU"]
+#[ignore = "needs emulators"]
 fn a_machine_that_resets_itself_has_died() {
-    let outcome = boot("too bad\n", Then::TripleFault, 60);
+    let outcome = boot("", "too bad\n", Then::TripleFault, 60);
     assert_eq!(outcome.end, End::Died);
     assert!(
         outcome.report.contains("qemu-system-x86_64"),
@@ -146,11 +178,12 @@ fn a_machine_that_resets_itself_has_died() {
 }
 
 #[test]
-#[ignore = "needs QEMU"]
+#[ignore = "needs emulators"]
 fn a_panic_is_status_101_with_named_frames() {
     let outcome = boot(
+        "",
         "dragonet: panic: on purpose\ndragonet: backtrace 0x10 0x20\ndragonet: exit status 101\n",
-        Then::LeaveByDebugExit,
+        Then::LeaveQemu,
         60,
     );
     assert_eq!(outcome.end, End::Status(101));
@@ -159,4 +192,63 @@ fn a_panic_is_status_101_with_named_frames() {
         "{}",
         outcome.report
     );
+}
+
+#[test]
+#[ignore = "needs emulators"]
+fn every_medium_and_firmware_boots() {
+    for words in [
+        "--boot cd",
+        "--boot usb",
+        "--firmware uefi --boot cd",
+        "--firmware uefi --boot usb",
+    ] {
+        let outcome = boot(words, GOODBYE, Then::LeaveQemu, 90);
+        assert_eq!(
+            outcome.end,
+            End::Status(42),
+            "{words}: {}{}",
+            outcome.report,
+            outcome.serial
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs emulators"]
+fn bochs_reports_a_status_too() {
+    let outcome = boot("--emulator bochs", GOODBYE, Then::LeaveBochs, 200);
+    assert_eq!(
+        outcome.end,
+        End::Status(42),
+        "{}{}",
+        outcome.report,
+        outcome.serial
+    );
+    assert!(
+        outcome.serial.ends_with("up\ndragonet: exit status 42\n"),
+        "{}",
+        outcome.serial
+    );
+}
+
+#[test]
+#[ignore = "needs emulators"]
+fn a_hang_in_bochs_shows_the_state_of_every_cpu() {
+    let outcome = boot("--emulator bochs", "and then nothing\n", Then::Spin, 40);
+    assert_eq!(outcome.end, End::Hang, "{}{}", outcome.report, outcome.serial);
+    assert!(
+        outcome.report.matches("rip: 00000000_").count() >= 2,
+        "{}",
+        outcome.report
+    );
+    assert!(outcome.serial.contains("and then nothing"), "{}", outcome.serial);
+}
+
+#[test]
+#[ignore = "needs emulators"]
+fn a_triple_fault_in_bochs_is_a_complaint() {
+    let outcome = boot("--emulator bochs", "too bad\n", Then::TripleFault, 200);
+    assert_eq!(outcome.end, End::Died, "{}{}", outcome.report, outcome.serial);
+    assert!(outcome.report.contains("Bochs complains"), "{}", outcome.report);
 }

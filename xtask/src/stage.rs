@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::build::Programs;
+use crate::build::{CONFORMANCE_PACKAGE, Programs};
 use crate::elf;
 use crate::workspace;
 
@@ -20,6 +20,8 @@ pub struct Staged {
     pub boot: PathBuf,
     /// The kernel.
     pub kernel: PathBuf,
+    /// The kernel that checks the boot protocol, if it was built.
+    pub conformance: Option<PathBuf>,
     /// The first process.
     pub init: PathBuf,
     /// The native root.
@@ -32,6 +34,10 @@ pub fn everything(folder: &Path, bare_metal: &Programs, linux: &BTreeMap<String,
     let staged = Staged {
         boot: folder.join("dragonet-boot"),
         kernel: folder.join("kernel"),
+        conformance: bare_metal
+            .of(CONFORMANCE_PACKAGE)
+            .is_ok()
+            .then(|| folder.join("conformance")),
         init: folder.join("init"),
         root: folder.join("root.tar"),
     };
@@ -47,6 +53,13 @@ pub fn everything(folder: &Path, bare_metal: &Programs, linux: &BTreeMap<String,
         &staged.init,
         &stripped(bare_metal.get("dragonet-programs", "init")?)?,
     )?;
+
+    if let Some(file) = &staged.conformance {
+        replace(
+            file,
+            &stripped(bare_metal.get(CONFORMANCE_PACKAGE, CONFORMANCE_PACKAGE)?)?,
+        )?;
+    }
 
     let mut linux_root = Tree::of_folder(&workspace::root().join("user/linux/root"))?;
     for (name, path) in linux {

@@ -10,4 +10,4 @@ mod judge;
 mod scenario;
 pub mod table;
 
-pub use scenario::{Boot, Emulator, Scenario};
+pub use scenario::{Boot, Emulator, Kernel, Scenario};

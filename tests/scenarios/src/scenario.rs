@@ -24,6 +24,18 @@ pub enum Boot {
     UefiUsb,
 }
 
+/// What is booted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// The microkernel.
+    Dragonet,
+    /// The kernel that checks the promises of the boot protocol. The runner tells it what there must be.
+    Conformance {
+        /// Whether there must be a framebuffer.
+        framebuffer: bool,
+    },
+}
+
 /// A machine, what it is told, and what it must do.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
@@ -39,6 +51,8 @@ pub struct Scenario {
     pub mem: u32,
     /// How it boots.
     pub boot: Boot,
+    /// What it boots.
+    pub kernel: Kernel,
     /// Whether there is ACPI.
     pub acpi: bool,
     /// The shell's commands; `None` is an interactive boot.
@@ -66,6 +80,7 @@ pub const fn qemu(name: &'static str) -> Scenario {
         smp: 2,
         mem: 256,
         boot: Boot::Default,
+        kernel: Kernel::Dragonet,
         acpi: true,
         exec: None,
         append: "",
@@ -108,6 +123,15 @@ impl Scenario {
     /// Booted in this way.
     pub const fn boot(self, boot: Boot) -> Self {
         Self { boot, ..self }
+    }
+
+    /// With the kernel that checks the boot protocol; whether there must be a framebuffer.
+    pub const fn conformance(self, framebuffer: bool) -> Self {
+        Self {
+            kernel: Kernel::Conformance { framebuffer },
+            contains: &[" passed, 0 failed"],
+            ..self
+        }
     }
 
     /// Without ACPI.

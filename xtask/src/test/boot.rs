@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use scenarios::{Boot, Emulator as On, Scenario, table};
+use scenarios::{Boot, Emulator as On, Kernel, Scenario, table};
 
 use super::report::Report;
 use crate::build::{self, Built};
@@ -40,7 +40,7 @@ pub fn run(toolchain: &KernelToolchain, filter: &str, limit: Option<u64>, report
         return Ok(());
     }
     setup::needs(&needs, Consent::of(false))?;
-    let built = build::everything(toolchain, false)?;
+    let built = build::everything_for_tests(toolchain)?;
     let logs = workspace::logs();
     std::fs::create_dir_all(&logs).with_context(|| format!("could not make {}", logs.display()))?;
 
@@ -110,6 +110,10 @@ fn boot(scenario: &Scenario, built: &Built, limit: Duration, log: &Path) -> Resu
     let extras = Extras {
         exec: scenario.exec.map(str::to_owned),
         append: scenario.append.to_owned(),
+        conformance: match scenario.kernel {
+            Kernel::Dragonet => None,
+            Kernel::Conformance { framebuffer } => Some(framebuffer),
+        },
         leave_out: scenario.without.iter().map(|&name| name.to_owned()).collect(),
     };
     let sink = File::create(log).with_context(|| format!("could not write {}", log.display()))?;

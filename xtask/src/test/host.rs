@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::report::Report;
-use crate::build::BARE_METAL_PACKAGES;
+use crate::build::{BARE_METAL_PACKAGES, CONFORMANCE_PACKAGE};
 use crate::process;
 use crate::progress::Progress;
 use crate::session::last_lines;
@@ -15,9 +15,9 @@ use crate::toolchain::{self, KernelToolchain, LINUX};
 use crate::workspace;
 
 /// Crates for bare metal whose library has tests that run on the host.
-const HOST_TESTED_LIBRARIES: [&str; 0] = [];
-/// A library for bare metal without a program of its own.
-const BARE_METAL_LIBRARY: &str = "dragonet-rt";
+const HOST_TESTED_LIBRARIES: [&str; 1] = ["dragonet-boot"];
+/// Crates for bare metal beside those that a user needs.
+const MORE_BARE_METAL: [&str; 2] = ["dragonet-rt", CONFORMANCE_PACKAGE];
 /// Everything here together takes a few minutes at most.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
@@ -28,7 +28,7 @@ pub fn run(toolchain: &KernelToolchain, filter: &str, report: &mut Report) -> Re
         unit_tests(&["--lib", "--package", package], &[], filter, report)?;
     }
     // The runner's own tests with real machines.
-    setup::needs(&[Need::Qemu], Consent::of(false))?;
+    setup::needs(&Need::ALL, Consent::of(false))?;
     unit_tests(&["--package", "xtask"], &["--ignored"], filter, report)?;
     let component = "`rustup component add rustfmt clippy` installs the program that is missing; otherwise correct what is reported above";
     let mut check = |name: &str, mut command: Command, advice: &str| -> Result<()> {
@@ -84,7 +84,7 @@ pub fn run(toolchain: &KernelToolchain, filter: &str, report: &mut Report) -> Re
     check("clippy-linux-programs", linux, component)?;
 
     let mut bare_metal = toolchain.cargo("clippy");
-    for package in BARE_METAL_PACKAGES.into_iter().chain([BARE_METAL_LIBRARY]) {
+    for package in BARE_METAL_PACKAGES.into_iter().chain(MORE_BARE_METAL) {
         bare_metal.args(["--package", package]);
     }
     bare_metal.args(["--", "-D", "warnings"]);

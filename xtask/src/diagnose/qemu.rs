@@ -1,4 +1,4 @@
-//! QEMU's machine protocol: asks a machine that hangs for the state of its CPUs.
+//! QEMU's machine protocol.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -8,33 +8,33 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-/// A connection to a running QEMU.
+use super::{Monitor, Registers};
+
+/// A QEMU that stands still.
 pub struct Control {
     stream: BufReader<UnixStream>,
+    cpu: u32,
 }
 
 impl Control {
-    /// Connects to the socket. Every answer is waited for five seconds at most.
-    pub fn connect(socket: &Path) -> Result<Self> {
+    /// Connects to the socket and stops all CPUs. Every answer is waited for five seconds at most.
+    pub fn stop(socket: &Path) -> Result<Self> {
         let stream = UnixStream::connect(socket).context("QEMU's control socket does not answer")?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         stream.set_write_timeout(Some(Duration::from_secs(5)))?;
         let mut control = Self {
             stream: BufReader::new(stream),
+            cpu: 0,
         };
         control.receive().context("QEMU does not greet")?;
         control.execute(&json!({"execute": "qmp_capabilities"}))?;
+        control.execute(&json!({"execute": "stop"}))?;
         Ok(control)
     }
 
-    /// Stops all CPUs.
-    pub fn stop(&mut self) -> Result<()> {
-        self.execute(&json!({"execute": "stop"})).map(drop)
-    }
-
     /// A command of the human monitor, about one CPU.
-    pub fn monitor(&mut self, cpu: u32, command: &str) -> Result<String> {
-        let arguments = json!({"command-line": command, "cpu-index": cpu});
+    fn monitor(&mut self, command: &str) -> Result<String> {
+        let arguments = json!({"command-line": command, "cpu-index": self.cpu});
         let answer = self.execute(&json!({"execute": "human-monitor-command", "arguments": arguments}))?;
         Ok(answer.as_str().unwrap_or_default().replace('\r', ""))
     }
@@ -67,15 +67,42 @@ impl Control {
     }
 }
 
+impl Monitor for Control {
+    fn registers(&mut self, cpu: u32) -> Result<Registers> {
+        self.cpu = cpu;
+        let all = self.monitor("info registers")?;
+        // The general registers, segments and control registers; the rest is vector state.
+        let lines = all
+            .lines()
+            .take_while(|line| !line.starts_with("FCW"))
+            .filter(|line| !line.trim().is_empty());
+        let any = |names: [&str; 2]| names.iter().find_map(|name| register(&all, name));
+        Ok(Registers {
+            instruction: any(["RIP", "EIP"]),
+            frame: any(["RBP", "EBP"]),
+            text: lines.collect::<Vec<_>>().join("\n"),
+        })
+    }
+
+    fn pair(&mut self, address: u64) -> Result<Option<(u64, u64)>> {
+        let words = memory(&self.monitor(&format!("x/2gx {address:#x}"))?);
+        Ok(if let &[first, second] = words.as_slice() {
+            Some((first, second))
+        } else {
+            None
+        })
+    }
+}
+
 /// The value of register `name` in the output of `info registers`.
-pub fn register(registers: &str, name: &str) -> Option<u64> {
+fn register(registers: &str, name: &str) -> Option<u64> {
     let mut words = registers.split_whitespace();
     let value = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
     u64::from_str_radix(value, 16).ok()
 }
 
 /// The numbers in the output of `x/Ngx ADDRESS`.
-pub fn memory(dump: &str) -> Vec<u64> {
+fn memory(dump: &str) -> Vec<u64> {
     let words = dump
         .lines()
         .filter_map(|line| line.split_once(": "))
