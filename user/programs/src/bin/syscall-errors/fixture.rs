@@ -1,7 +1,7 @@
 //! Objects and addresses that the cases use.
 
-use dragonet_abi::layout::PAGE_SIZE;
-use dragonet_abi::memory::Protection;
+use dragonet_abi::layout::{PAGE_SIZE, PLACEMENT_END};
+use dragonet_abi::memory::{MapFlags, MapRequest, Protection};
 use dragonet_abi::virtual_interrupt::InterruptFrame;
 use dragonet_abi::vmspace::RunState;
 use dragonet_abi::{Errno, Handle, Rights};
@@ -37,8 +37,8 @@ pub struct Fixture {
     pub closed: Handle,
     /// Four pages: the first is good, the second read-only, the third inaccessible, the fourth good.
     memory: Mapping,
-    /// A good page that is followed by one where nothing is mapped.
-    last: Mapping,
+    /// Address of a good page that is followed by one where nothing is mapped.
+    last: u64,
 }
 
 impl Fixture {
@@ -101,12 +101,12 @@ impl Fixture {
 
     /// An address so close to the end of a mapping that a structure of `size` bytes does not fit.
     pub const fn straddling(&self, size: u64) -> u64 {
-        self.last.address() + PAGE_SIZE - size.next_multiple_of(8) / 2 / 8 * 8
+        self.last + PAGE_SIZE - size.next_multiple_of(8) / 2 / 8 * 8
     }
 
     /// Address of a page where nothing is mapped.
     pub const fn unmapped(&self) -> u64 {
-        self.last.address() + PAGE_SIZE
+        self.last + PAGE_SIZE
     }
 
     /// Writes a [`RunState`] into the good page and returns its address.
@@ -142,11 +142,18 @@ fn protected_pages() -> Result<Mapping, Errno> {
     Ok(memory)
 }
 
+/// Maps a page behind which nothing will be: the kernel places nothing so high by itself.
 #[allow(unsafe_code)]
-fn page_before_hole() -> Result<Mapping, Errno> {
-    // Large enough that nothing else is placed into the hole: placement fills lower gaps first, and there are none.
-    let memory = Mapping::anonymous(64 * PAGE_SIZE)?;
-    // SAFETY: nothing is borrowed from the mapping; unmapping part of it twice is harmless.
-    unsafe { syscall::munmap(memory.address() + PAGE_SIZE, 63 * PAGE_SIZE)? };
-    Ok(memory)
+fn page_before_hole() -> Result<u64, Errno> {
+    let request = MapRequest {
+        address: 2 * PLACEMENT_END,
+        length: PAGE_SIZE,
+        protection: (Protection::READ | Protection::WRITE).bits(),
+        flags: (MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED | MapFlags::EXCLUSIVE).bits(),
+        object: Handle::NONE,
+        reserved: 0,
+        offset: 0,
+    };
+    // SAFETY: `EXCLUSIVE` replaces nothing.
+    unsafe { syscall::mmap(&request) }
 }
