@@ -125,12 +125,13 @@ fn grub_configuration(payload: &Payload) -> String {
          set default=0\n\
          insmod all_video\n\
          set gfxmode=1024x768x32,auto\n\
-         set gfxpayload=keep\n\
+         set gfxpayload={}\n\
          if serial --unit=0 --speed=115200; then\n\
          \x20   terminal_output console serial\n\
          fi\n\
          menuentry Dragonet {{\n\
          \x20   multiboot2 /boot/dragonet-boot {}\n{modules}}}\n",
+        if payload.text_screen { "text" } else { "keep" },
         words.join(" ")
     )
 }
@@ -252,6 +253,7 @@ mod tests {
             boot: "/s/boot".into(),
             modules: names.iter().map(module).collect(),
             command_line: command_line.to_owned(),
+            text_screen: false,
         }
     }
 

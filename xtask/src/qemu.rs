@@ -202,6 +202,7 @@ mod tests {
                 },
             ],
             command_line: "exit=isa:0xf4 log=debug".to_owned(),
+            text_screen: false,
         };
         let text = words(&machine(Medium::Direct), &launch(Source::Payload(&payload)));
         assert!(
