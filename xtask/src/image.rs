@@ -120,18 +120,22 @@ fn grub_configuration(payload: &Payload) -> String {
         })
         .collect();
     let words: Vec<String> = payload.command_line.split_whitespace().map(quoted).collect();
+    // Without this the stage's header asks for a graphics mode. A menu entry does not see what is set outside.
+    let screen = if payload.text_screen {
+        "    set gfxpayload=text\n"
+    } else {
+        ""
+    };
     format!(
         "set timeout=0\n\
          set default=0\n\
          insmod all_video\n\
-         set gfxmode=1024x768x32,auto\n\
-         set gfxpayload={}\n\
          if serial --unit=0 --speed=115200; then\n\
          \x20   terminal_output console serial\n\
          fi\n\
          menuentry Dragonet {{\n\
+         {screen}\
          \x20   multiboot2 /boot/dragonet-boot {}\n{modules}}}\n",
-        if payload.text_screen { "text" } else { "keep" },
         words.join(" ")
     )
 }

@@ -33,7 +33,7 @@ pub const ALL: &[Scenario] = &[
         .prints(&[" passed, 0 failed"]),
     // The boot protocol's promises, by every way of booting.
     bochs("boot-protocol-bochs").conformance(false),
-    qemu("boot-protocol-direct").smp(4).conformance(false),
+    qemu("boot-protocol-direct").smp(4).conformance(true),
     qemu("boot-protocol-cd").boot(Boot::Cd).conformance(true),
     qemu("boot-protocol-usb").boot(Boot::Usb).smp(1).conformance(true),
     qemu("boot-protocol-uefi")
