@@ -120,7 +120,8 @@ fn grub_configuration(payload: &Payload) -> String {
         })
         .collect();
     let words: Vec<String> = payload.command_line.split_whitespace().map(quoted).collect();
-    // Without this the stage's header asks for a graphics mode. A menu entry does not see what is set outside.
+    // The stage's header asks for a graphics mode, which `multiboot2` makes the value of this variable; so it has to be
+    // changed behind it.
     let screen = if payload.text_screen {
         "    set gfxpayload=text\n"
     } else {
@@ -134,8 +135,7 @@ fn grub_configuration(payload: &Payload) -> String {
          \x20   terminal_output console serial\n\
          fi\n\
          menuentry Dragonet {{\n\
-         {screen}\
-         \x20   multiboot2 /boot/dragonet-boot {}\n{modules}}}\n",
+         \x20   multiboot2 /boot/dragonet-boot {}\n{screen}{modules}}}\n",
         words.join(" ")
     )
 }
