@@ -18,7 +18,10 @@ const HEADER: usize = 36;
 /// Finds the root pointer the way BIOS machines publish it: on a 16-byte boundary in the first KiB of the extended
 /// BIOS data area, or from 0xe0000 to 0xfffff. Returns its physical address.
 pub fn find_root_pointer(memory: &impl PhysicalMemory) -> Option<u64> {
-    let segment = memory.bytes(0x40e, 2).and_then(|bytes| u16_at(bytes, 0)).unwrap_or(0);
+    let segment = memory
+        .bytes(0x40e, 2)
+        .and_then(|bytes| u16_at(bytes, 0))
+        .unwrap_or(0);
     let extended = u64::from(segment) << 4;
     [(extended, 1024), (0xe_0000, 0x2_0000)]
         .into_iter()
@@ -40,7 +43,10 @@ pub fn find_table<'memory>(
     let pointer = memory.bytes(root, 20)?;
     let extended = match u8_at(pointer, 15)? {
         0 | 1 => 0,
-        _ => memory.bytes(root, 36).and_then(|pointer| u64_at(pointer, 24)).unwrap_or(0),
+        _ => memory
+            .bytes(root, 36)
+            .and_then(|pointer| u64_at(pointer, 24))
+            .unwrap_or(0),
     };
     let (list, width) = match table(memory, extended) {
         Some(list) => (list, 8),
@@ -87,14 +93,23 @@ impl InterruptControllers {
         let mut controllers = InterruptControllers::default();
         let mut rest = madt.get(HEADER + 8..).unwrap_or(&[]);
         while let (Some(kind), Some(length)) = (u8_at(rest, 0), u8_at(rest, 1)) {
-            let Some(entry) = rest.get(..length.into()).filter(|entry| entry.len() >= 2) else { break };
+            let Some(entry) = rest.get(..length.into()).filter(|entry| entry.len() >= 2) else {
+                break;
+            };
             let processor = match kind {
-                0 => read_processor(u8_at(entry, 2).map(u32::from), u8_at(entry, 3).map(u32::from), u32_at(entry, 4)),
+                0 => read_processor(
+                    u8_at(entry, 2).map(u32::from),
+                    u8_at(entry, 3).map(u32::from),
+                    u32_at(entry, 4),
+                ),
                 9 => read_processor(u32_at(entry, 12), u32_at(entry, 4), u32_at(entry, 8)),
                 _ => None,
             };
             if let Some(processor) = processor
-                && controllers.processors.iter().all(|known| known.apic_id != processor.apic_id)
+                && controllers
+                    .processors
+                    .iter()
+                    .all(|known| known.apic_id != processor.apic_id)
             {
                 let _ = controllers.processors.try_push(processor);
             }
@@ -111,7 +126,10 @@ impl InterruptControllers {
 
 /// A processor, if all its fields are there and it is enabled.
 fn read_processor(uid: Option<u32>, apic_id: Option<u32>, flags: Option<u32>) -> Option<Processor> {
-    let processor = Processor { uid: uid?, apic_id: apic_id? };
+    let processor = Processor {
+        uid: uid?,
+        apic_id: apic_id?,
+    };
     (flags? & 1 != 0).then_some(processor)
 }
 
@@ -136,13 +154,17 @@ pub struct FixedDescription {
 impl FixedDescription {
     /// Reads a FADT.
     pub fn new(fadt: &[u8]) -> Self {
-        let extended = fadt.get(208..220).and_then(|address| match (address[0], u64_at(address, 4)?) {
-            (_, 0) => None,
-            (0, address) => Some(PowerTimer::Memory(address)),
-            (1, port) => u16::try_from(port).ok().map(PowerTimer::Port),
-            _ => None,
-        });
-        let port = u32_at(fadt, 76).and_then(|port| u16::try_from(port).ok()).filter(|&port| port != 0);
+        let extended = fadt
+            .get(208..220)
+            .and_then(|address| match (address[0], u64_at(address, 4)?) {
+                (_, 0) => None,
+                (0, address) => Some(PowerTimer::Memory(address)),
+                (1, port) => u16::try_from(port).ok().map(PowerTimer::Port),
+                _ => None,
+            });
+        let port = u32_at(fadt, 76)
+            .and_then(|port| u16::try_from(port).ok())
+            .filter(|&port| port != 0);
         FixedDescription {
             power_timer: port.map(PowerTimer::Port).or(extended),
             century_register: u8_at(fadt, 108).filter(|&index| index != 0),
@@ -156,7 +178,7 @@ mod tests {
     use crate::multiboot::fake::FakeMemory;
     use std::vec::Vec;
 
-    fn seal(table: &mut Vec<u8>, checksum_at: usize) {
+    fn seal(table: &mut [u8], checksum_at: usize) {
         table[checksum_at] = 0;
         table[checksum_at] = checksum(table).wrapping_neg();
     }
@@ -177,7 +199,10 @@ mod tests {
         pointer.extend(0xf_0000u32.to_le_bytes());
         seal(&mut pointer, 8);
         memory.put(0xf_5ad0, &pointer);
-        let list: Vec<u8> = [0xf_1000u32, 0xf_2000].iter().flat_map(|entry| entry.to_le_bytes()).collect();
+        let list: Vec<u8> = [0xf_1000u32, 0xf_2000]
+            .iter()
+            .flat_map(|entry| entry.to_le_bytes())
+            .collect();
         memory.put(0xf_0000, &make_table(b"RSDT", &list));
         memory.put(0xf_1000, &make_table(b"FACP", &[0; 80]));
         memory.put(0xf_2000, &make_table(b"APIC", &[1, 2, 3, 4, 0, 0, 0, 0]));
@@ -236,7 +261,10 @@ mod tests {
         assert_eq!(fixed.century_register, Some(0x32));
         table[76..80].fill(0);
         table[212..220].copy_from_slice(&0xfed8_0808u64.to_le_bytes());
-        assert_eq!(FixedDescription::new(&table).power_timer, Some(PowerTimer::Memory(0xfed8_0808)));
+        assert_eq!(
+            FixedDescription::new(&table).power_timer,
+            Some(PowerTimer::Memory(0xfed8_0808))
+        );
         assert_eq!(FixedDescription::new(&[]), FixedDescription::default());
     }
 }

@@ -32,7 +32,11 @@ impl ClockRegisters {
         if self.status_b & HOURS_24 == 0 {
             hour = hour % 12 + if self.hour & AFTERNOON != 0 { 12 } else { 0 };
         }
-        let century = self.century.map(number).filter(|century| (19..=22).contains(century)).unwrap_or(20);
+        let century = self
+            .century
+            .map(number)
+            .filter(|century| (19..=22).contains(century))
+            .unwrap_or(20);
         let year = century * 100 + number(self.year);
         let days = days_since_1970(year, number(self.month), number(self.day));
         ((days * 24 + hour) * 60 + number(self.minute)) * 60 + number(self.second)
@@ -42,7 +46,11 @@ impl ClockRegisters {
 /// Days from the first of January 1970 to a date of the Gregorian calendar. Years are counted from March, so that
 /// the leap day is the last of its year.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let leap_days = year / 4 - year / 100 + year / 400;
     let days_before_month = (153 * month + 2) / 5;
     const TO_1970: i64 = 719_468;
@@ -85,6 +93,9 @@ mod tests {
             status_b: BINARY,
         };
         assert_eq!(binary.unix_time(), expected);
-        assert_eq!(ClockRegisters { hour: 12, ..binary }.unix_time(), expected - 12 * 3600);
+        assert_eq!(
+            ClockRegisters { hour: 12, ..binary }.unix_time(),
+            expected - 12 * 3600
+        );
     }
 }

@@ -84,7 +84,11 @@ fn push(ranges: &mut Ranges, start: u64, end: u64, write_combining: bool) {
     match ranges.last_mut() {
         Some(last) if last.end == start && last.write_combining == write_combining => last.end = end,
         // At most two ranges come of a region, so there is room.
-        _ => ranges.push(Range { start, end, write_combining }),
+        _ => ranges.push(Range {
+            start,
+            end,
+            write_combining,
+        }),
     }
 }
 
@@ -97,7 +101,11 @@ mod tests {
     }
 
     const fn range(start: u64, end: u64, write_combining: bool) -> Range {
-        Range { start, end, write_combining }
+        Range {
+            start,
+            end,
+            write_combining,
+        }
     }
 
     const REGIONS: [Region; 8] = [
@@ -149,11 +157,20 @@ mod tests {
 
     #[test]
     fn framebuffers_may_be_anywhere() {
-        let high = [region(0x10_0000, 0x20_0000, Kind::Usable), region(0x80_0000_0000, 0x80_0010_0000, Kind::Framebuffer)];
-        let expected = [range(0, 0x1_0000_0000, false), range(0x80_0000_0000, 0x80_0010_0000, true)];
+        let high = [
+            region(0x10_0000, 0x20_0000, Kind::Usable),
+            region(0x80_0000_0000, 0x80_0010_0000, Kind::Framebuffer),
+        ];
+        let expected = [
+            range(0, 0x1_0000_0000, false),
+            range(0x80_0000_0000, 0x80_0010_0000, true),
+        ];
         assert_eq!(ranges(&high, 2)[..], expected);
         let across = [region(0xffff_0000, 0x1_0001_0000, Kind::Framebuffer)];
-        let expected = [range(0, 0xffff_0000, false), range(0xffff_0000, 0x1_0001_0000, true)];
+        let expected = [
+            range(0, 0xffff_0000, false),
+            range(0xffff_0000, 0x1_0001_0000, true),
+        ];
         assert_eq!(ranges(&across, 2)[..], expected);
     }
 }

@@ -27,8 +27,8 @@ const fn guid(first: u32, second: u16, third: u16, rest: u64) -> [u8; 16] {
     let (first, second, third) = (first.to_le_bytes(), second.to_le_bytes(), third.to_le_bytes());
     let r = rest.to_be_bytes();
     [
-        first[0], first[1], first[2], first[3], second[0], second[1], third[0], third[1], r[0], r[1], r[2], r[3],
-        r[4], r[5], r[6], r[7],
+        first[0], first[1], first[2], first[3], second[0], second[1], third[0], third[1], r[0], r[1], r[2],
+        r[3], r[4], r[5], r[6], r[7],
     ]
 }
 
@@ -36,18 +36,25 @@ const fn guid(first: u32, second: u16, third: u16, rest: u64) -> [u8; 16] {
 const MOST_TABLES: u64 = 256;
 
 /// Reads the list of configuration tables; empty if the system table is out of reach or is none.
-pub fn configuration_tables(memory: &impl PhysicalMemory, system_table: EfiSystemTable) -> ConfigurationTables {
+pub fn configuration_tables(
+    memory: &impl PhysicalMemory,
+    system_table: EfiSystemTable,
+) -> ConfigurationTables {
     read_tables(memory, system_table).unwrap_or_default()
 }
 
 fn read_tables(memory: &impl PhysicalMemory, system_table: EfiSystemTable) -> Option<ConfigurationTables> {
     let (count, list, width) = match system_table {
         EfiSystemTable::Bits64(address) => {
-            let table = memory.bytes(address, 120).filter(|table| table.starts_with(b"IBI SYST"))?;
+            let table = memory
+                .bytes(address, 120)
+                .filter(|table| table.starts_with(b"IBI SYST"))?;
             (u64_at(table, 104)?, u64_at(table, 112)?, 8)
         }
         EfiSystemTable::Bits32(address) => {
-            let table = memory.bytes(address, 72).filter(|table| table.starts_with(b"IBI SYST"))?;
+            let table = memory
+                .bytes(address, 72)
+                .filter(|table| table.starts_with(b"IBI SYST"))?;
             (u32_at(table, 64)?.into(), u32_at(table, 68)?.into(), 4)
         }
     };
@@ -90,7 +97,11 @@ pub fn regions(map: &EfiMemoryMap<'_>) -> Option<FirmwareRegions> {
     for descriptor in map.descriptors.chunks_exact(map.descriptor_size as usize) {
         let (start, pages) = (u64_at(descriptor, 8)?, u64_at(descriptor, 24)?);
         let end = start.checked_add(pages.checked_mul(crate::PAGE_SIZE)?)?;
-        let region = Region { start, end, kind: kind(u32_at(descriptor, 0)?) };
+        let region = Region {
+            start,
+            end,
+            kind: kind(u32_at(descriptor, 0)?),
+        };
         match regions.last_mut() {
             Some(last) if last.end == region.start && last.kind == region.kind => last.end = region.end,
             _ => regions.try_push(region).ok()?,
@@ -122,7 +133,11 @@ mod tests {
             descriptors.extend(descriptor(efi_type, start, pages));
             start += pages * 4096;
         }
-        let map = EfiMemoryMap { descriptor_size: 48, descriptor_version: 1, descriptors: &descriptors };
+        let map = EfiMemoryMap {
+            descriptor_size: 48,
+            descriptor_version: 1,
+            descriptors: &descriptors,
+        };
         let regions = regions(&map).unwrap();
         let kinds: Vec<Kind> = regions.iter().map(|region| region.kind).collect();
         let expected = [
@@ -135,7 +150,13 @@ mod tests {
         ];
         assert_eq!(kinds, expected);
         assert_eq!((regions[1].start, regions[1].end), (0x2000, 0x32000));
-        assert!(super::regions(&EfiMemoryMap { descriptor_size: 8, ..map }).is_none());
+        assert!(
+            super::regions(&EfiMemoryMap {
+                descriptor_size: 8,
+                ..map
+            })
+            .is_none()
+        );
     }
 
     #[test]
@@ -143,13 +164,19 @@ mod tests {
         let mut memory = FakeMemory::new(0x1000, 0x1000);
         memory.put(0x1000, b"IBI SYST");
         memory.put_u32(0x1000 + 104, &[3, 0, 0x1200, 0]);
-        for (index, (guid, address)) in [(ACPI_2, 0x7000u64), (ACPI_1, 0x6000), (SMBIOS_3, 0x5000)].iter().enumerate() {
+        for (index, (guid, address)) in [(ACPI_2, 0x7000u64), (ACPI_1, 0x6000), (SMBIOS_3, 0x5000)]
+            .iter()
+            .enumerate()
+        {
             memory.put(0x1200 + 24 * index as u64, guid);
             memory.put(0x1210 + 24 * index as u64, &address.to_le_bytes());
         }
         let tables = configuration_tables(&memory, EfiSystemTable::Bits64(0x1000));
-        let expected =
-            ConfigurationTables { rsdp: Some(0x7000), smbios_32: None, smbios_64: Some(0x5000) };
+        let expected = ConfigurationTables {
+            rsdp: Some(0x7000),
+            smbios_32: None,
+            smbios_64: Some(0x5000),
+        };
         assert_eq!(tables, expected);
         assert_eq!(
             configuration_tables(&memory, EfiSystemTable::Bits64(0x1008)),

@@ -41,7 +41,10 @@ pub struct Segment {
 impl Segment {
     /// First and one-past-last virtual address of the pages it touches.
     pub fn pages(&self) -> (u64, u64) {
-        (page_floor(self.address), page_ceiling(self.address + self.memory_size))
+        (
+            page_floor(self.address),
+            page_ceiling(self.address + self.memory_size),
+        )
     }
 }
 
@@ -86,16 +89,28 @@ impl core::fmt::Display for PlanError {
             PlanError::WrongMachine => write!(formatter, "the module `kernel` is not for x86-64"),
             PlanError::NotFixed => write!(formatter, "the kernel is not an executable with fixed addresses"),
             PlanError::SegmentCount(count) => {
-                write!(formatter, "the kernel has {count} loadable segments, not 1 to {MOST_SEGMENTS}")
+                write!(
+                    formatter,
+                    "the kernel has {count} loadable segments, not 1 to {MOST_SEGMENTS}"
+                )
             }
             PlanError::BadSegment(address) => {
-                write!(formatter, "the kernel's segment at {address:#x} is damaged or below {LOWEST_ADDRESS:#x}")
+                write!(
+                    formatter,
+                    "the kernel's segment at {address:#x} is damaged or below {LOWEST_ADDRESS:#x}"
+                )
             }
             PlanError::NotSeparated(address) => {
-                write!(formatter, "the kernel's page at {address:#x} would be writable and executable")
+                write!(
+                    formatter,
+                    "the kernel's page at {address:#x} would be writable and executable"
+                )
             }
             PlanError::BadEntry(address) => {
-                write!(formatter, "the kernel's entry point {address:#x} is in no executable segment")
+                write!(
+                    formatter,
+                    "the kernel's entry point {address:#x} is in no executable segment"
+                )
             }
             PlanError::TooLarge(size) => write!(formatter, "the kernel's image is too large: {size} bytes"),
         }
@@ -119,7 +134,11 @@ impl LoadPlan {
             return Err(PlanError::NotFixed);
         }
         let headers = elf.segments().ok_or(PlanError::SegmentCount(0))?;
-        let loadable = || headers.iter().filter(|header| header.p_type == PT_LOAD && header.p_memsz > 0);
+        let loadable = || {
+            headers
+                .iter()
+                .filter(|header| header.p_type == PT_LOAD && header.p_memsz > 0)
+        };
         let count = loadable().count();
         let mut segments: ArrayVec<Segment, MOST_SEGMENTS> = ArrayVec::new();
         for header in loadable() {
@@ -132,7 +151,9 @@ impl LoadPlan {
                 executable: header.p_flags & PF_X != 0,
             };
             check(&segment, file.len() as u64)?;
-            segments.try_push(segment).map_err(|_| PlanError::SegmentCount(count))?;
+            segments
+                .try_push(segment)
+                .map_err(|_| PlanError::SegmentCount(count))?;
         }
         segments.sort_unstable_by_key(|segment| segment.address);
         let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
@@ -152,7 +173,12 @@ impl LoadPlan {
                 return Err(PlanError::NotSeparated(pair[1].address));
             }
         }
-        let plan = LoadPlan { base, size, entry: elf.ehdr.e_entry, segments };
+        let plan = LoadPlan {
+            base,
+            size,
+            entry: elf.ehdr.e_entry,
+            segments,
+        };
         match plan.may_execute(plan.entry) {
             true => Ok(plan),
             false => Err(PlanError::BadEntry(plan.entry)),
@@ -163,7 +189,9 @@ impl LoadPlan {
     pub fn may_execute(&self, address: u64) -> bool {
         self.segments.iter().any(|segment| {
             segment.executable
-                && address.checked_sub(segment.address).is_some_and(|offset| offset < segment.memory_size)
+                && address
+                    .checked_sub(segment.address)
+                    .is_some_and(|offset| offset < segment.memory_size)
         })
     }
 
@@ -211,7 +239,24 @@ pub(crate) mod tests {
         for word in [entry, 64, 0] {
             bytes.extend(word.to_le_bytes());
         }
-        bytes.extend([0, 0, 0, 0, 64, 0, 56, 0, segments.len() as u8, 0, 64, 0, 0, 0, 0, 0]);
+        bytes.extend([
+            0,
+            0,
+            0,
+            0,
+            64,
+            0,
+            56,
+            0,
+            segments.len() as u8,
+            0,
+            64,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ]);
         let mut offset = 64 + 56 * segments.len() as u64;
         for &(address, memory_size, file_size, flags) in segments {
             bytes.extend([1, 0, 0, 0]);
@@ -227,7 +272,10 @@ pub(crate) mod tests {
 
     #[test]
     fn plans_and_loads_a_kernel() {
-        let file = file(TEXT + 8, &[(TEXT + 0x2010, 0x3000, 0x20, 6), (TEXT, 0x1800, 0x1800, 5)]);
+        let file = file(
+            TEXT + 8,
+            &[(TEXT + 0x2010, 0x3000, 0x20, 6), (TEXT, 0x1800, 0x1800, 5)],
+        );
         let plan = LoadPlan::new(&file).unwrap();
         assert_eq!((plan.base, plan.size, plan.entry), (TEXT, 0x6000, TEXT + 8));
         let mut image = std::vec![1u8; 0x6000];
@@ -249,11 +297,20 @@ pub(crate) mod tests {
             plan(TEXT, &[(TEXT, 16, 16, 5), (TEXT + 16, 16, 16, 6)]),
             PlanError::NotSeparated(TEXT + 16)
         );
-        assert_eq!(plan(TEXT, &[(TEXT, 32, 32, 5), (TEXT + 16, 16, 16, 5)]), PlanError::BadSegment(TEXT + 16));
+        assert_eq!(
+            plan(TEXT, &[(TEXT, 32, 32, 5), (TEXT + 16, 16, 16, 5)]),
+            PlanError::BadSegment(TEXT + 16)
+        );
         assert_eq!(plan(TEXT, &[(TEXT, 16, 32, 5)]), PlanError::BadSegment(TEXT));
         assert_eq!(plan(TEXT, &[(TEXT, 16, 16, 6)]), PlanError::BadEntry(TEXT));
-        assert_eq!(plan(0x20_0000, &[(0x20_0000, 16, 16, 5)]), PlanError::BadSegment(0x20_0000));
-        assert_eq!(plan(TEXT, &[(TEXT, 0x4000_0000, 16, 5)]), PlanError::TooLarge(0x4000_0000));
+        assert_eq!(
+            plan(0x20_0000, &[(0x20_0000, 16, 16, 5)]),
+            PlanError::BadSegment(0x20_0000)
+        );
+        assert_eq!(
+            plan(TEXT, &[(TEXT, 0x4000_0000, 16, 5)]),
+            PlanError::TooLarge(0x4000_0000)
+        );
         assert_eq!(
             plan(TEXT, &[(TEXT, u64::MAX - TEXT, 16, 5)]),
             PlanError::BadSegment(TEXT)
@@ -277,10 +334,10 @@ pub(crate) mod tests {
                 file[position] = byte;
             }
             file.truncate(cut.max(1));
-            if let Ok(plan) = LoadPlan::new(&file) {
-                if plan.size <= 1 << 20 {
-                    plan.load(&file, &mut std::vec![0; plan.size as usize]);
-                }
+            if let Ok(plan) = LoadPlan::new(&file)
+                && plan.size <= 1 << 20
+            {
+                plan.load(&file, &mut std::vec![0; plan.size as usize]);
             }
         }
     }

@@ -18,6 +18,7 @@ use dragonet_boot::multiboot::{self, BootInformation};
 use machine::console::{self, Serial};
 use machine::memory::IdentityMapped;
 use machine::screen::Screen;
+use machine::{display, exceptions};
 
 /// The exit status of a machine that cannot be booted.
 const STATUS_CANNOT_BOOT: u8 = 102;
@@ -29,13 +30,20 @@ const STATUS_PANIC: u8 = 101;
 #[unsafe(no_mangle)]
 extern "C" fn stage_main(magic: u32, address: u32) -> ! {
     Serial::initialise();
-    let information = match multiboot::parse(&IdentityMapped, magic, address) {
+    exceptions::initialise();
+    let mut information = match multiboot::parse(&IdentityMapped, magic, address) {
         Ok(information) => information,
         Err(error) => {
-            let unknown = BootInformation { text_screen: true, ..BootInformation::default() };
+            let unknown = BootInformation {
+                text_screen: true,
+                ..BootInformation::default()
+            };
             refuse(&unknown, &error)
         }
     };
+    if information.loader == "qemu" && information.framebuffer.is_none() {
+        information.framebuffer = display::set_up();
+    }
     console::set_exit_door(exit_door(information.command_line));
     match stage::run(&information) {
         Ok(never) => match never {},

@@ -93,7 +93,11 @@ impl core::fmt::Display for MapError {
                 write!(formatter, "the memory map has more than {MOST_REGIONS} regions")
             }
             MapError::OutOfMemory { size } => {
-                write!(formatter, "too little memory: no {} KiB in one piece are free", size.div_ceil(1024))
+                write!(
+                    formatter,
+                    "too little memory: no {} KiB in one piece are free",
+                    size.div_ceil(1024)
+                )
             }
         }
     }
@@ -120,7 +124,7 @@ pub fn page_ceiling(address: u64) -> u64 {
 
 impl MemoryMap {
     /// Settles overlapping entries for the most restrictive kind, byte by byte, and trims usable regions to whole
-    /// pages. The first page of memory is never usable.
+    /// pages. The first page of memory is never usable, now or after reclaiming: its address is zero.
     ///
     /// # Errors
     /// [`MapError::TooManyRegions`].
@@ -128,7 +132,9 @@ impl MemoryMap {
         let mut edges: ArrayVec<u64, { 2 * MOST_REGIONS + 1 }> = ArrayVec::new();
         edges.push(PAGE_SIZE);
         for entry in entries.iter().filter(|entry| entry.start < entry.end) {
-            edges.try_push(entry.start).map_err(|_| MapError::TooManyRegions)?;
+            edges
+                .try_push(entry.start)
+                .map_err(|_| MapError::TooManyRegions)?;
             edges.try_push(entry.end).map_err(|_| MapError::TooManyRegions)?;
         }
         edges.sort_unstable();
@@ -136,10 +142,18 @@ impl MemoryMap {
         let mut map = MemoryMap::default();
         for pair in edges.windows(2) {
             let (start, end) = (pair[0], pair[1]);
-            let covering = entries.iter().filter(|entry| entry.start <= start && end <= entry.end);
-            let Some(worst) = covering.max_by_key(|entry| entry.kind.severity()) else { continue };
-            if start < end && !(worst.kind == Kind::Usable && end <= PAGE_SIZE) {
-                map.push(Region { start, end, kind: worst.kind })?;
+            let covering = entries
+                .iter()
+                .filter(|entry| entry.start <= start && end <= entry.end);
+            let Some(worst) = covering.max_by_key(|entry| entry.kind.severity()) else {
+                continue;
+            };
+            if start < end && !(worst.kind.has_whole_pages() && end <= PAGE_SIZE) {
+                map.push(Region {
+                    start,
+                    end,
+                    kind: worst.kind,
+                })?;
             }
         }
         map.trim();
@@ -169,7 +183,11 @@ impl MemoryMap {
                 continue;
             }
             changed.push(Region { end: from, ..*region })?;
-            changed.push(Region { start: from, end: to, kind })?;
+            changed.push(Region {
+                start: from,
+                end: to,
+                kind,
+            })?;
             changed.push(Region { start: to, ..*region })?;
         }
         *self = changed;
@@ -188,7 +206,11 @@ impl MemoryMap {
             return Err(no_room);
         }
         let mask = !(alignment.max(PAGE_SIZE) - 1);
-        let usable = self.regions.iter().rev().filter(|region| region.kind == Kind::Usable);
+        let usable = self
+            .regions
+            .iter()
+            .rev()
+            .filter(|region| region.kind == Kind::Usable);
         let start = usable
             .filter_map(|region| {
                 let start = region.end.min(page_floor(limit)).checked_sub(bytes)? & mask;
@@ -202,7 +224,11 @@ impl MemoryMap {
 
     /// The bytes of all regions of a kind.
     pub fn total(&self, kind: Kind) -> u64 {
-        self.regions.iter().filter(|region| region.kind == kind).map(Region::length).sum()
+        self.regions
+            .iter()
+            .filter(|region| region.kind == kind)
+            .map(Region::length)
+            .sum()
     }
 
     /// The regions of a kind.
@@ -217,7 +243,10 @@ impl MemoryMap {
         }
         match self.regions.last_mut() {
             Some(last) if last.end == region.start && last.kind == region.kind => last.end = region.end,
-            _ => self.regions.try_push(region).map_err(|_| MapError::TooManyRegions)?,
+            _ => self
+                .regions
+                .try_push(region)
+                .map_err(|_| MapError::TooManyRegions)?,
         }
         Ok(())
     }
@@ -240,16 +269,39 @@ mod tests {
     use std::vec::Vec;
 
     const PC: [Region; 4] = [
-        Region { start: 0, end: 0x9fc00, kind: Kind::Usable },
-        Region { start: 0x9fc00, end: 0xa0000, kind: Kind::Reserved },
-        Region { start: 0xf0000, end: 0x100000, kind: Kind::Reserved },
-        Region { start: 0x100000, end: 0x4000000, kind: Kind::Usable },
+        Region {
+            start: 0,
+            end: 0x9fc00,
+            kind: Kind::Usable,
+        },
+        Region {
+            start: 0x9fc00,
+            end: 0xa0000,
+            kind: Kind::Reserved,
+        },
+        Region {
+            start: 0xf0000,
+            end: 0x100000,
+            kind: Kind::Reserved,
+        },
+        Region {
+            start: 0x100000,
+            end: 0x4000000,
+            kind: Kind::Usable,
+        },
     ];
 
     #[test]
     fn a_pc_map_loses_its_first_page_and_half_pages() {
         let map = MemoryMap::from_firmware(&PC).unwrap();
-        assert_eq!(map.regions()[0], Region { start: 0x1000, end: 0x9f000, kind: Kind::Usable });
+        assert_eq!(
+            map.regions()[0],
+            Region {
+                start: 0x1000,
+                end: 0x9f000,
+                kind: Kind::Usable
+            }
+        );
         assert_eq!(map.regions()[1], PC[1]);
         assert_eq!(map.regions().len(), 4);
     }
@@ -257,16 +309,44 @@ mod tests {
     #[test]
     fn the_more_restrictive_claim_wins() {
         let entries = [
-            Region { start: 0x100000, end: 0x200000, kind: Kind::Usable },
-            Region { start: 0x140080, end: 0x150000, kind: Kind::Reserved },
-            Region { start: 0x148000, end: 0x160000, kind: Kind::AcpiNvs },
+            Region {
+                start: 0x100000,
+                end: 0x200000,
+                kind: Kind::Usable,
+            },
+            Region {
+                start: 0x140080,
+                end: 0x150000,
+                kind: Kind::Reserved,
+            },
+            Region {
+                start: 0x148000,
+                end: 0x160000,
+                kind: Kind::AcpiNvs,
+            },
         ];
         let map = MemoryMap::from_firmware(&entries).unwrap();
         let expected = [
-            Region { start: 0x100000, end: 0x140000, kind: Kind::Usable },
-            Region { start: 0x140080, end: 0x150000, kind: Kind::Reserved },
-            Region { start: 0x150000, end: 0x160000, kind: Kind::AcpiNvs },
-            Region { start: 0x160000, end: 0x200000, kind: Kind::Usable },
+            Region {
+                start: 0x100000,
+                end: 0x140000,
+                kind: Kind::Usable,
+            },
+            Region {
+                start: 0x140080,
+                end: 0x150000,
+                kind: Kind::Reserved,
+            },
+            Region {
+                start: 0x150000,
+                end: 0x160000,
+                kind: Kind::AcpiNvs,
+            },
+            Region {
+                start: 0x160000,
+                end: 0x200000,
+                kind: Kind::Usable,
+            },
         ];
         assert_eq!(map.regions(), expected);
     }

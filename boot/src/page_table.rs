@@ -62,7 +62,11 @@ impl<'memory, M: TableMemory> PageTables<'memory, M> {
     /// [`TableError::OutOfMemory`].
     pub fn new(memory: &'memory mut M, no_execute: bool) -> Result<Self, TableError> {
         let root = memory.new_table().ok_or(TableError::OutOfMemory)?;
-        Ok(PageTables { memory, root, no_execute })
+        Ok(PageTables {
+            memory,
+            root,
+            no_execute,
+        })
     }
 
     /// Physical address of the top-level table.
@@ -106,7 +110,8 @@ impl<'memory, M: TableMemory> PageTables<'memory, M> {
         if self.memory.entry(table, index) & PRESENT != 0 {
             return Err(TableError::Occupied(address));
         }
-        self.memory.set_entry(table, index, frame | self.bits(large, access));
+        self.memory
+            .set_entry(table, index, frame | self.bits(large, access));
         Ok(())
     }
 
@@ -167,16 +172,31 @@ mod tests {
                 return Some((entry & ADDRESS | address & 0xfff, entry));
             }
             if level == 1 && entry & LARGE != 0 {
-                return Some((entry & ADDRESS & !(LARGE_PAGE - 1) | address & (LARGE_PAGE - 1), entry));
+                return Some((
+                    entry & ADDRESS & !(LARGE_PAGE - 1) | address & (LARGE_PAGE - 1),
+                    entry,
+                ));
             }
             table = entry & ADDRESS;
         }
         None
     }
 
-    const DATA: Access = Access { writable: true, executable: false, write_combining: false };
-    const CODE: Access = Access { writable: false, executable: true, write_combining: false };
-    const PIXELS: Access = Access { writable: true, executable: true, write_combining: true };
+    const DATA: Access = Access {
+        writable: true,
+        executable: false,
+        write_combining: false,
+    };
+    const CODE: Access = Access {
+        writable: false,
+        executable: true,
+        write_combining: false,
+    };
+    const PIXELS: Access = Access {
+        writable: true,
+        executable: true,
+        write_combining: true,
+    };
 
     #[test]
     fn maps_with_the_largest_page_that_fits() {
@@ -186,11 +206,17 @@ mod tests {
         tables.map(base + 0x1f_f000, 0x1f_f000, 0x20_3000, DATA).unwrap();
         tables.map(0xffff_ffff_8000_0000, 0x7000, 0x1000, CODE).unwrap();
         let root = tables.root();
-        assert_eq!(tables.map(base + 0x20_1000, 0, 0x1000, DATA), Err(TableError::Occupied(base + 0x20_1000)));
+        assert_eq!(
+            tables.map(base + 0x20_1000, 0, 0x1000, DATA),
+            Err(TableError::Occupied(base + 0x20_1000))
+        );
         assert_eq!(walk(&memory, root, base + 0x1f_e000), None);
         assert_eq!(walk(&memory, root, base + 0x1f_f123).unwrap().0, 0x1f_f123);
         let (frame, entry) = walk(&memory, root, base + 0x3f_ff00).unwrap();
-        assert_eq!((frame, entry & LARGE, entry & NO_EXECUTE), (0x3f_ff00, LARGE, NO_EXECUTE));
+        assert_eq!(
+            (frame, entry & LARGE, entry & NO_EXECUTE),
+            (0x3f_ff00, LARGE, NO_EXECUTE)
+        );
         assert_eq!(walk(&memory, root, base + 0x40_1fff).unwrap().0, 0x40_1fff);
         assert_eq!(walk(&memory, root, base + 0x40_2000), None);
         let (frame, entry) = walk(&memory, root, 0xffff_ffff_8000_0008).unwrap();
@@ -201,7 +227,9 @@ mod tests {
     fn write_combining_selects_the_sixth_attribute() {
         let mut memory = Tables(BTreeMap::new(), 100);
         let mut tables = PageTables::new(&mut memory, false).unwrap();
-        tables.map(0x20_0000, 0x20_0000, LARGE_PAGE + PAGE_SIZE, PIXELS).unwrap();
+        tables
+            .map(0x20_0000, 0x20_0000, LARGE_PAGE + PAGE_SIZE, PIXELS)
+            .unwrap();
         let root = tables.root();
         let (frame, large) = walk(&memory, root, 0x20_0000).unwrap();
         assert_eq!((large & 0x1098, large >> 63), (0x1088, 0));

@@ -26,7 +26,11 @@ pub struct Arena<'bytes> {
 impl<'bytes> Arena<'bytes> {
     /// An arena in `bytes`, which the kernel will see at virtual `address`, a multiple of eight.
     pub fn new(bytes: &'bytes mut [u8], address: u64) -> Self {
-        Arena { bytes, address, used: 0 }
+        Arena {
+            bytes,
+            address,
+            used: 0,
+        }
     }
 
     /// Appends words; returns the virtual address of the first.
@@ -52,7 +56,10 @@ impl<'bytes> Arena<'bytes> {
         let start = self.used;
         for part in parts.iter().chain(&["\0"]) {
             let end = self.used + part.len();
-            self.bytes.get_mut(self.used..end).ok_or(ArenaFull)?.copy_from_slice(part.as_bytes());
+            self.bytes
+                .get_mut(self.used..end)
+                .ok_or(ArenaFull)?
+                .copy_from_slice(part.as_bytes());
             self.used = end;
         }
         Ok(self.address + start as u64)
@@ -183,7 +190,9 @@ pub fn answer(
         DateAtBoot,
         ExecutableAddress,
     ] {
-        let Some(request) = requests.get(feature) else { continue };
+        let Some(request) = requests.get(feature) else {
+            continue;
+        };
         if let Some(address) = answer_one(request, requests.revision, arena, facts, command_line)? {
             request.answer(image, address);
         }
@@ -200,7 +209,13 @@ fn answer_one(
     command_line: u64,
 ) -> Result<Option<u64>, ArenaFull> {
     // From base revision 3 on, pointers to the firmware's own tables are physical.
-    let firmware_pointer = |address: u64| if base_revision >= 3 { address } else { direct(address) };
+    let firmware_pointer = |address: u64| {
+        if base_revision >= 3 {
+            address
+        } else {
+            direct(address)
+        }
+    };
     let response = match request.feature {
         Feature::BootloaderInfo => {
             let (name, version) = (arena.text(&[facts.loader.0])?, arena.text(&[facts.loader.1])?);
@@ -258,9 +273,11 @@ fn answer_one(
         },
         Feature::Smbios => match facts.smbios {
             (None, None) => return Ok(None),
-            (old, new) => {
-                arena.words(&[0, old.map_or(0, firmware_pointer), new.map_or(0, firmware_pointer)])?
-            }
+            (old, new) => arena.words(&[
+                0,
+                old.map_or(0, firmware_pointer),
+                new.map_or(0, firmware_pointer),
+            ])?,
         },
         Feature::EfiSystemTable => match facts.efi_system_table {
             Some(EfiSystemTable::Bits32(address) | EfiSystemTable::Bits64(address)) => {
@@ -303,8 +320,11 @@ fn answer_framebuffer(arena: &mut Arena<'_>, framebuffer: &Framebuffer) -> Resul
     for (index, byte) in format.into_iter().enumerate() {
         format_word |= u64::from(byte) << (24 + 8 * index);
     }
-    let (width, height, pitch) =
-        (framebuffer.width.into(), framebuffer.height.into(), framebuffer.pitch.into());
+    let (width, height, pitch) = (
+        framebuffer.width.into(),
+        framebuffer.height.into(),
+        framebuffer.pitch.into(),
+    );
     let mode = arena.words(&[pitch, width, height, format_word, blue_at.into()])?;
     let modes = arena.words(&[mode])?;
     let structure = arena.words(&[

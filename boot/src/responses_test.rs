@@ -66,8 +66,16 @@ fn image(kernel: &mut Kernel) -> &mut [u8] {
 }
 
 const REGIONS: [Region; 2] = [
-    Region { start: 0x1000, end: 0x9f000, kind: Kind::Usable },
-    Region { start: 0x10_0000, end: 0x18_0000, kind: Kind::ExecutableAndModules },
+    Region {
+        start: 0x1000,
+        end: 0x9f000,
+        kind: Kind::Usable,
+    },
+    Region {
+        start: 0x10_0000,
+        end: 0x18_0000,
+        kind: Kind::ExecutableAndModules,
+    },
 ];
 
 const PIXELS: Framebuffer = Framebuffer {
@@ -82,7 +90,12 @@ const PIXELS: Framebuffer = Framebuffer {
 fn facts(modules: &'static [File<'static>]) -> Facts<'static> {
     Facts {
         loader: ("stage", "1.0"),
-        kernel: File { start: 0x20_0000, size: 77, path: "boot/kernel", string: "exit=bochs log=info" },
+        kernel: File {
+            start: 0x20_0000,
+            size: 77,
+            path: "boot/kernel",
+            string: "exit=bochs log=info",
+        },
         modules,
         framebuffer: None,
         rsdp: None,
@@ -100,27 +113,53 @@ fn facts(modules: &'static [File<'static>]) -> Facts<'static> {
 fn run(kernel: &mut Kernel, memory: &mut [u64], facts: &Facts<'_>) -> Result<(), ArenaFull> {
     let address = memory.as_ptr() as u64;
     // SAFETY: the same memory as bytes; integers have no invalid values.
-    let bytes = unsafe { core::slice::from_raw_parts_mut(memory.as_mut_ptr().cast::<u8>(), memory.len() * 8) };
+    let bytes =
+        unsafe { core::slice::from_raw_parts_mut(memory.as_mut_ptr().cast::<u8>(), memory.len() * 8) };
     let mut arena = Arena::new(bytes, address);
     let requests = Requests::scan(image(kernel)).unwrap();
     let structures = [arena.processor(1, 0)?, arena.processor(2, 4)?];
-    let processors = Processors { x2apic: true, boot_apic_id: 4, structures: &structures };
-    let facts = Facts { processors: facts.processors.map(|_| processors), ..*facts };
+    let processors = Processors {
+        x2apic: true,
+        boot_apic_id: 4,
+        structures: &structures,
+    };
+    let facts = Facts {
+        processors: facts.processors.map(|_| processors),
+        ..*facts
+    };
     answer(&requests, image(kernel), &mut arena, &facts)?;
     requests.acknowledge_revision(image(kernel));
     Ok(())
 }
 
-const ABSENT: Processors<'static> = Processors { x2apic: false, boot_apic_id: 0, structures: &[] };
+const ABSENT: Processors<'static> = Processors {
+    x2apic: false,
+    boot_apic_id: 0,
+    structures: &[],
+};
 
 #[test]
 fn a_full_machine() {
     let modules: &[File] = &[
-        File { start: 0x30_0000, size: 5, path: "/boot/init", string: "init" },
-        File { start: 0x31_0000, size: 6, path: "root.tar", string: "root.tar" },
+        File {
+            start: 0x30_0000,
+            size: 5,
+            path: "/boot/init",
+            string: "init",
+        },
+        File {
+            start: 0x31_0000,
+            size: 6,
+            path: "root.tar",
+            string: "root.tar",
+        },
     ];
     let descriptors = [0; 96];
-    let map = EfiMemoryMap { descriptor_size: 48, descriptor_version: 1, descriptors: &descriptors };
+    let map = EfiMemoryMap {
+        descriptor_size: 48,
+        descriptor_version: 1,
+        descriptors: &descriptors,
+    };
     let facts = Facts {
         framebuffer: Some(PIXELS),
         rsdp: Some(0xf_5ad0),
@@ -138,28 +177,49 @@ fn a_full_machine() {
     assert_eq!(kernel.revision.loaded_revision(), Some(2));
     let loader = kernel.loader.get_response().unwrap();
     assert_eq!((loader.name(), loader.version()), ("stage", "1.0"));
-    assert_eq!(kernel.command_line.get_response().unwrap().cmdline(), c"exit=bochs log=info");
+    assert_eq!(
+        kernel.command_line.get_response().unwrap().cmdline(),
+        c"exit=bochs log=info"
+    );
     assert!(kernel.firmware.get_response().unwrap().firmware_type() == FirmwareType::UEFI_64);
     assert!(kernel.stack.get_response().is_some());
-    assert_eq!(kernel.direct_map.get_response().unwrap().offset(), DIRECT_MAP_BASE);
+    assert_eq!(
+        kernel.direct_map.get_response().unwrap().offset(),
+        DIRECT_MAP_BASE
+    );
     assert!(kernel.paging.get_response().unwrap().mode() == limine::paging::Mode::FOUR_LEVEL);
 
-    let framebuffers: Vec<_> = kernel.framebuffer.get_response().unwrap().framebuffers().collect();
+    let framebuffers: Vec<_> = kernel
+        .framebuffer
+        .get_response()
+        .unwrap()
+        .framebuffers()
+        .collect();
     assert_eq!(framebuffers.len(), 1);
     let screen = &framebuffers[0];
     assert_eq!(screen.addr() as u64, DIRECT_MAP_BASE + 0xfd00_0000);
-    assert_eq!((screen.width(), screen.height(), screen.pitch(), screen.bpp()), (1280, 800, 5120, 32));
+    assert_eq!(
+        (screen.width(), screen.height(), screen.pitch(), screen.bpp()),
+        (1280, 800, 5120, 32)
+    );
     assert!(screen.memory_model() == limine::framebuffer::MemoryModel::RGB);
     assert_eq!((screen.red_mask_shift(), screen.red_mask_size()), (16, 8));
     assert_eq!((screen.green_mask_shift(), screen.green_mask_size()), (8, 7));
     assert_eq!((screen.blue_mask_shift(), screen.blue_mask_size()), (1, 6));
     assert!(screen.edid().is_none());
     let modes = screen.modes().unwrap();
-    assert_eq!((modes.len(), modes[0].width, modes[0].blue_mask_shift), (1, 1280, 1));
+    assert_eq!(
+        (modes.len(), modes[0].width, modes[0].blue_mask_shift),
+        (1, 1280, 1)
+    );
 
     let processors = kernel.processors.get_response().unwrap();
     assert_eq!((processors.bsp_lapic_id(), processors.flags().bits()), (4, 1));
-    let ids: Vec<_> = processors.cpus().iter().map(|cpu| (cpu.id, cpu.lapic_id)).collect();
+    let ids: Vec<_> = processors
+        .cpus()
+        .iter()
+        .map(|cpu| (cpu.id, cpu.lapic_id))
+        .collect();
     assert_eq!(ids, [(1, 0), (2, 4)]);
 
     let entries = kernel.memory.get_response().unwrap().entries();
@@ -169,25 +229,52 @@ fn a_full_machine() {
     assert!(entries[1].entry_type == EntryType::EXECUTABLE_AND_MODULES);
 
     let file = kernel.file.get_response().unwrap().file();
-    assert_eq!((file.addr() as u64, file.size()), (DIRECT_MAP_BASE + 0x20_0000, 77));
-    assert_eq!((file.path(), file.string()), (c"/boot/kernel", c"exit=bochs log=info"));
-    assert_eq!(file.string().as_ptr(), kernel.command_line.get_response().unwrap().cmdline().as_ptr());
+    assert_eq!(
+        (file.addr() as u64, file.size()),
+        (DIRECT_MAP_BASE + 0x20_0000, 77)
+    );
+    assert_eq!(
+        (file.path(), file.string()),
+        (c"/boot/kernel", c"exit=bochs log=info")
+    );
+    assert_eq!(
+        file.string().as_ptr(),
+        kernel.command_line.get_response().unwrap().cmdline().as_ptr()
+    );
     let modules = kernel.modules.get_response().unwrap().modules();
     assert_eq!((modules[0].path(), modules[0].string()), (c"/boot/init", c"init"));
     assert_eq!((modules[1].path(), modules[1].size()), (c"/root.tar", 6));
     assert!(modules[1].tftp_ip().is_none() && modules[1].gpt_disk_id().is_none());
 
-    assert_eq!(kernel.rsdp.get_response().unwrap().address() as u64, DIRECT_MAP_BASE + 0xf_5ad0);
+    assert_eq!(
+        kernel.rsdp.get_response().unwrap().address() as u64,
+        DIRECT_MAP_BASE + 0xf_5ad0
+    );
     let smbios = kernel.smbios.get_response().unwrap();
-    assert_eq!(smbios.entry_32().unwrap().get() as u64, DIRECT_MAP_BASE + 0xf_0000);
+    assert_eq!(
+        smbios.entry_32().unwrap().get() as u64,
+        DIRECT_MAP_BASE + 0xf_0000
+    );
     assert!(smbios.entry_64().is_none());
-    assert_eq!(kernel.efi.get_response().unwrap().address() as u64, DIRECT_MAP_BASE + 0x7f00_0018);
+    assert_eq!(
+        kernel.efi.get_response().unwrap().address() as u64,
+        DIRECT_MAP_BASE + 0x7f00_0018
+    );
     let map = kernel.efi_memory.get_response().unwrap();
-    assert_eq!((map.memmap() as u64, map.memmap_size()), (DIRECT_MAP_BASE + 0x9000, 96));
+    assert_eq!(
+        (map.memmap() as u64, map.memmap_size()),
+        (DIRECT_MAP_BASE + 0x9000, 96)
+    );
     assert_eq!((map.desc_size(), map.desc_version()), (48, 1));
-    assert_eq!(kernel.date.get_response().unwrap().timestamp().as_secs(), 1_700_000_000);
+    assert_eq!(
+        kernel.date.get_response().unwrap().timestamp().as_secs(),
+        1_700_000_000
+    );
     let address = kernel.address.get_response().unwrap();
-    assert_eq!((address.physical_base(), address.virtual_base()), (0x40_0000, 0xffff_ffff_8000_0000));
+    assert_eq!(
+        (address.physical_base(), address.virtual_base()),
+        (0x40_0000, 0xffff_ffff_8000_0000)
+    );
     assert!(kernel.tree.get_response().is_none());
 }
 
@@ -217,14 +304,18 @@ fn firmware_pointers_are_physical_from_revision_3() {
     let mut memory = std::vec![0; 4096];
     run(&mut kernel, &mut memory, &facts).unwrap();
     assert_eq!(kernel.rsdp.get_response().unwrap().address(), 0xf_5ad0);
-    assert_eq!(kernel.smbios.get_response().unwrap().entry_64().unwrap().get(), 0xf_0000);
+    assert_eq!(
+        kernel.smbios.get_response().unwrap().entry_64().unwrap().get(),
+        0xf_0000
+    );
     assert_eq!(kernel.efi.get_response().unwrap().address(), 0x7000);
 }
 
 #[test]
 fn a_small_arena_is_an_error() {
-    let mut kernel = kernel(2);
-    for words in [0, 8, 40, 60] {
-        assert_eq!(run(&mut kernel, &mut std::vec![0; words], &facts(&[])), Err(ArenaFull));
-    }
+    let fits = |words| run(&mut kernel(2), &mut std::vec![0; words], &facts(&[])).is_ok();
+    let enough = (0..4096).find(|&words| fits(words)).unwrap();
+    assert!(enough > 40);
+    assert!((0..enough + 50).all(|words| fits(words) == (words >= enough)));
+    assert_eq!(run(&mut kernel(2), &mut [], &facts(&[])), Err(ArenaFull));
 }

@@ -8,7 +8,9 @@ use crate::bytes::{checksum, u8_at};
 /// 0xf0000 to 0xfffff.
 pub fn find_entry_points(memory: &impl PhysicalMemory) -> (Option<u64>, Option<u64>) {
     let start = 0xf_0000;
-    let Some(area) = memory.bytes(start, 0x1_0000) else { return (None, None) };
+    let Some(area) = memory.bytes(start, 0x1_0000) else {
+        return (None, None);
+    };
     let find = |anchor: &[u8], length_at: usize| {
         (0..area.len()).step_by(16).find_map(|offset| {
             let candidate = area[offset..].strip_prefix(anchor).map(|_| &area[offset..])?;

@@ -4,7 +4,7 @@
 use arrayvec::ArrayString;
 
 /// Why a check failed; longer texts are cut.
-pub type Why = ArrayString<200>;
+pub type Why = ArrayString<112>;
 
 /// What a check finds.
 pub type Outcome = Result<(), Why>;

@@ -43,6 +43,11 @@ macro_rules! say {
 /// Prints the last line and leaves the machine.
 pub fn exit(status: u8) -> ! {
     say!("dragonet: exit status {status}");
+    // An emulator that ends drops what is still in the port.
+    // SAFETY: reading the line status has no effect on memory.
+    while unsafe { Port::<u8>::new(PORT + 5).read() } & 0x40 == 0 {
+        core::hint::spin_loop();
+    }
     for word in command_line().split_ascii_whitespace() {
         if word == "exit=bochs" {
             for byte in *b"Shutdown" {

@@ -25,7 +25,10 @@ const CHECKS: &[Check] = &[
     ("base_revision", checks::answers::base_revision),
     ("bootloader_info", checks::answers::bootloader_info),
     ("unknown_requests_stay_unanswered", checks::answers::unanswered),
-    ("answers_are_in_reclaimable_memory", checks::answers::in_reclaimable_memory),
+    (
+        "answers_are_in_reclaimable_memory",
+        checks::answers::in_reclaimable_memory,
+    ),
     ("paging_mode", checks::answers::paging_mode),
     ("date", checks::answers::date),
     ("firmware", checks::answers::firmware),

@@ -19,8 +19,11 @@ pub const REVISION: u64 = if cfg!(feature = "revision-0") {
 /// The stack asked for, in bytes.
 pub const STACK: u64 = 256 << 10;
 
-const MP_FLAGS: RequestFlags =
-    if cfg!(feature = "x2apic") { RequestFlags::X2APIC } else { RequestFlags::empty() };
+const MP_FLAGS: RequestFlags = if cfg!(feature = "x2apic") {
+    RequestFlags::X2APIC
+} else {
+    RequestFlags::empty()
+};
 
 macro_rules! requests {
     ($($(#[$attribute:meta])* $name:ident: $kind:ty = $value:expr;)*) => {
@@ -66,7 +69,10 @@ requests! {
 
 /// The command line; empty if there was no answer.
 pub fn command_line() -> &'static str {
-    COMMAND_LINE.get_response().and_then(|answer| answer.cmdline().to_str().ok()).unwrap_or("")
+    COMMAND_LINE
+        .get_response()
+        .and_then(|answer| answer.cmdline().to_str().ok())
+        .unwrap_or("")
 }
 
 /// The values of all words `KEY=VALUE` of the command line.
@@ -78,7 +84,9 @@ pub fn words(key: &'static str) -> impl Iterator<Item = &'static str> {
 
 /// Where the direct map begins.
 pub fn direct_map() -> u64 {
-    DIRECT_MAP.get_response().map_or(0xffff_8000_0000_0000, |answer| answer.offset())
+    DIRECT_MAP
+        .get_response()
+        .map_or(0xffff_8000_0000_0000, |answer| answer.offset())
 }
 
 /// The entries of the memory map.

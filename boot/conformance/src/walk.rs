@@ -41,7 +41,13 @@ pub fn entry(table: u64, index: usize) -> u64 {
 /// The mapping of a virtual address, if it has one.
 pub fn walk(address: u64) -> Option<Mapping> {
     let mut table = root();
-    let mut mapping = Mapping { physical: 0, writable: true, no_execute: false, user: true, attribute: 0 };
+    let mut mapping = Mapping {
+        physical: 0,
+        writable: true,
+        no_execute: false,
+        user: true,
+        attribute: 0,
+    };
     for level in (0..4).rev() {
         let shift = 12 + 9 * level;
         let entry = entry(table, (address >> shift) as usize & 511);

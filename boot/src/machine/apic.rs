@@ -36,7 +36,10 @@ impl LocalApic {
         let base = unsafe { Msr::new(BASE_MSR).read() };
         let address = base & BASE_ADDRESS;
         let usable = base & BASE_ENABLED != 0 && address + 0x1000 <= dragonet_boot::REACHABLE_END;
-        usable.then_some(LocalApic { x2apic: base & BASE_X2APIC != 0, base: address })
+        usable.then_some(LocalApic {
+            x2apic: base & BASE_X2APIC != 0,
+            base: address,
+        })
     }
 
     /// Whether the CPU can do x2APIC mode.

@@ -24,7 +24,10 @@ impl Clock {
             PowerTimer::Port(_) => true,
             PowerTimer::Memory(address) => address < dragonet_boot::REACHABLE_END,
         };
-        Clock { timer: fixed.power_timer.filter(reachable), century_register: fixed.century_register }
+        Clock {
+            timer: fixed.power_timer.filter(reachable),
+            century_register: fixed.century_register,
+        }
     }
 
     /// Waits until `done` says so, for `microseconds` at most. Returns whether it did.

@@ -12,6 +12,10 @@ const PORT: u16 = 0x3f8;
 /// Polls of the line status before a character is given up, so that a machine without the port goes on.
 const PATIENCE: u32 = 100_000;
 
+/// Line status: there is room for a byte; and every byte has left the port.
+const ROOM: u8 = 0x20;
+const SENT: u8 = 0x40;
+
 /// The serial port COM1.
 #[derive(Clone, Copy, Debug)]
 pub struct Serial;
@@ -26,15 +30,22 @@ impl Serial {
     }
 
     fn send(byte: u8) {
+        Serial::wait(ROOM);
+        // SAFETY: writing the data register has no effect on memory.
+        unsafe { Port::<u8>::new(PORT).write(byte) };
+    }
+}
+
+impl Serial {
+    /// Waits until a bit of the line status is set, with patience.
+    fn wait(bit: u8) {
         let mut status = Port::<u8>::new(PORT + 5);
         for _ in 0..PATIENCE {
             // SAFETY: reading the line status register has no effect on memory.
-            if unsafe { status.read() } & 0x20 != 0 {
+            if unsafe { status.read() } & bit != 0 {
                 break;
             }
         }
-        // SAFETY: writing the data register has no effect on memory.
-        unsafe { Port::<u8>::new(PORT).write(byte) };
     }
 }
 
@@ -77,6 +88,8 @@ pub fn set_exit_door(door: ExitDoor) {
 /// Prints the last line and leaves the machine.
 pub fn exit(status: u8) -> ! {
     say!("dragonet: exit status {status}");
+    // An emulator that ends drops what is still in the port.
+    Serial::wait(SENT);
     match DOOR.load(Ordering::Relaxed) {
         0 => {}
         BOCHS => {

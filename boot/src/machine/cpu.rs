@@ -30,7 +30,9 @@ pub fn prepare() {
 }
 
 /// Registers of fixed ranges.
-const FIXED: [u32; 11] = [0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f];
+const FIXED: [u32; 11] = [
+    0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f,
+];
 const FIRST_VARIABLE: u32 = 0x200;
 const MOST_VARIABLE: u32 = 2 * 16;
 const DEFAULT_TYPE: u32 = 0x2ff;
@@ -45,11 +47,21 @@ static MEMORY_TYPES: [AtomicU64; SAVED] = [const { AtomicU64::new(0) }; SAVED];
 /// The memory-type registers that this CPU has, the one with the default type and the enable bit last.
 fn memory_type_registers() -> impl Iterator<Item = u32> + Clone {
     let present = __cpuid(1).edx & (1 << 12) != 0;
-    // SAFETY: the register exists where CPUID reports memory types.
-    let capabilities = if present { unsafe { Msr::new(CAPABILITIES).read() } } else { 0 };
-    let fixed = if capabilities & (1 << 8) != 0 { FIXED.len() } else { 0 };
+    let mut capabilities = 0;
+    if present {
+        // SAFETY: the register exists where CPUID reports memory types.
+        capabilities = unsafe { Msr::new(CAPABILITIES).read() };
+    }
+    let fixed = if capabilities & (1 << 8) != 0 {
+        FIXED.len()
+    } else {
+        0
+    };
     let variable = (2 * (capabilities as u32 & 0xff)).min(MOST_VARIABLE);
-    let ranges = FIXED.into_iter().take(fixed).chain(FIRST_VARIABLE..FIRST_VARIABLE + variable);
+    let ranges = FIXED
+        .into_iter()
+        .take(fixed)
+        .chain(FIRST_VARIABLE..FIRST_VARIABLE + variable);
     ranges.chain(present.then_some(DEFAULT_TYPE))
 }
 

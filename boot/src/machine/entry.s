@@ -37,11 +37,12 @@ multiboot2_header:
     .balign 8
     .short 6, 0
     .long 8
-    # Any linear framebuffer of 32 bits a pixel; the machine may have none.
+    # A linear framebuffer, by preference of this width, height and depth; the machine may have none. Without a
+    # preference GRUB may choose a mode with a palette, which is of no use and crashes Bochs' video BIOS.
     .balign 8
     .short 5, 1
     .long 20
-    .long 0, 0, 32
+    .long 1024, 768, 32
     # End of tags.
     .balign 8
     .short 0, 0
@@ -237,6 +238,31 @@ park:
     push rax
     xor eax, eax
     retfq
+
+# One stub of 16 bytes for each exception, so that each leaves the same frame: vector, error code, RIP.
+.balign 16
+.global exception_stubs
+exception_stubs:
+    .set vector, 0
+    .rept 32
+    .balign 16
+    .if vector != 8 && (vector < 10 || vector > 14) && vector != 17 && vector != 21 && vector != 29 && vector != 30
+    push 0
+    .endif
+    push vector
+    jmp exception_common
+    .set vector, vector + 1
+    .endr
+.balign 16
+exception_common:
+    mov rdi, [rsp]
+    mov rsi, [rsp + 8]
+    mov rdx, [rsp + 16]
+    mov rcx, cr2
+    cld
+    and rsp, -16
+    call stage_exception
+    ud2
 
 .section .data.boot_tables, "aw"
 # First 4 GiB, one to one and again at the start of the higher-half direct map.

@@ -39,6 +39,8 @@ fn write(io_apic: u32, register: u32, value: u32) {
     // SAFETY: as in `read`; the values written only ever mask a line.
     unsafe {
         (io_apic as u64 as *mut u32).write_volatile(register);
-        (u64::from(io_apic) as *mut u32).byte_add(0x10).write_volatile(value);
+        (u64::from(io_apic) as *mut u32)
+            .byte_add(0x10)
+            .write_volatile(value);
     }
 }

@@ -46,7 +46,10 @@ impl<'map> TableFrames<'map> {
 impl TableMemory for TableFrames<'_> {
     fn new_table(&mut self) -> Option<u64> {
         let kind = Kind::BootloaderReclaimable;
-        let frame = self.map.allocate(PAGE_SIZE, PAGE_SIZE, REACHABLE_END, kind).ok()?;
+        let frame = self
+            .map
+            .allocate(PAGE_SIZE, PAGE_SIZE, REACHABLE_END, kind)
+            .ok()?;
         // SAFETY: the map has just given out this frame, so nothing else refers to it.
         unsafe { owned(frame, PAGE_SIZE) }.fill(0);
         Some(frame)

@@ -7,6 +7,8 @@ pub mod apic;
 pub mod clock;
 pub mod console;
 pub mod cpu;
+pub mod display;
+pub mod exceptions;
 pub mod handoff;
 pub mod interrupts;
 pub mod memory;
@@ -15,7 +17,11 @@ pub mod screen;
 
 use core::arch::global_asm;
 
-global_asm!(concat!(include_str!("entry.s"), "\n", include_str!("no_long_mode.s")));
+global_asm!(concat!(
+    include_str!("entry.s"),
+    "\n",
+    include_str!("no_long_mode.s")
+));
 
 unsafe extern "C" {
     static stage_start: u8;

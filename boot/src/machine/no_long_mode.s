@@ -44,6 +44,15 @@ no_long_mode:
     add ebx, 2
     jmp 1b
 
+    # Everything must have left the port before an emulator ends.
+4:  mov dx, 0x3fd
+    mov ecx, 100000
+8:  in al, dx
+    test al, 0x40
+    jnz 4f
+    dec ecx
+    jnz 8b
+
     # The command line: Multiboot1 points to it; Multiboot2 has it somewhere in its tags, so all of them are searched.
 4:  cmp edi, 0x36d76289
     je 5f

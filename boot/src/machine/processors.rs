@@ -7,7 +7,7 @@ use dragonet_boot::{DIRECT_MAP_BASE, PAGE_SIZE};
 
 use super::apic::LocalApic;
 use super::clock::Clock;
-use super::{cpu, handoff, memory};
+use super::{cpu, exceptions, handoff, memory};
 
 unsafe extern "C" {
     static trampoline_start: u8;
@@ -37,7 +37,10 @@ impl<'clock> Starter<'clock> {
     /// Puts the entry code into the page at physical `page`, which must be below 1 MiB and belong to the caller, and
     /// remembers what all CPUs share: their final page table and the mode of their APICs.
     pub fn new(apic: LocalApic, clock: &'clock Clock, page: u64, page_table: u64) -> Self {
-        let (start, end) = ((&raw const trampoline_start) as usize, (&raw const trampoline_end) as usize);
+        let (start, end) = (
+            (&raw const trampoline_start) as usize,
+            (&raw const trampoline_end) as usize,
+        );
         // SAFETY: the code lies between its two symbols, and is never written.
         let code = unsafe { core::slice::from_raw_parts(start as *const u8, end - start) };
         // SAFETY: the caller owns the page.
@@ -46,7 +49,11 @@ impl<'clock> Starter<'clock> {
         PAGE_TABLE.store(page_table, Ordering::SeqCst);
         X2APIC.store(apic.is_x2apic(), Ordering::SeqCst);
         cpu::save_memory_types();
-        Starter { apic, clock, page: (page / PAGE_SIZE) as u8 }
+        Starter {
+            apic,
+            clock,
+            page: (page / PAGE_SIZE) as u8,
+        }
     }
 
     /// Starts the CPU with a local APIC id on a stack that ends at physical `stack_top`. `structure` is the virtual
@@ -77,6 +84,7 @@ impl<'clock> Starter<'clock> {
 /// Where another CPU arrives in 64-bit mode, on its own stack.
 #[unsafe(no_mangle)]
 extern "C" fn application_main() -> ! {
+    exceptions::load();
     cpu::prepare();
     cpu::load_memory_types();
     if let Some(mut apic) = LocalApic::new() {

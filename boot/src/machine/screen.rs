@@ -29,9 +29,17 @@ impl Screen {
             Some(framebuffer) => {
                 let end = framebuffer.address.checked_add(framebuffer.size())?;
                 let drawable = end <= REACHABLE_END && matches!(framebuffer.bits_per_pixel, 24 | 32);
-                drawable.then_some(Screen { framebuffer: Some(framebuffer), column: 0, line: 0 })
+                drawable.then_some(Screen {
+                    framebuffer: Some(framebuffer),
+                    column: 0,
+                    line: 0,
+                })
             }
-            None => information.text_screen.then_some(Screen { framebuffer: None, column: 0, line: 0 }),
+            None => information.text_screen.then_some(Screen {
+                framebuffer: None,
+                column: 0,
+                line: 0,
+            }),
         }
     }
 
@@ -41,7 +49,10 @@ impl Screen {
             Some(framebuffer) => {
                 let width = get_raster_width(FontWeight::Regular, RasterHeight::Size16);
                 let fit = |pixels: u32, cell: usize| (pixels as usize).saturating_sub(2 * MARGIN) / cell;
-                (fit(framebuffer.width, width), fit(framebuffer.height, GLYPH_HEIGHT))
+                (
+                    fit(framebuffer.width, width),
+                    fit(framebuffer.height, GLYPH_HEIGHT),
+                )
             }
         };
         if character == '\n' || self.column >= columns {
@@ -67,17 +78,30 @@ impl Write for Screen {
 }
 
 fn put_cell(column: usize, line: usize, character: char) {
-    let code = if character.is_ascii() { character as u16 } else { u16::from(b'?') };
+    let code = if character.is_ascii() {
+        character as u16
+    } else {
+        u16::from(b'?')
+    };
     // SAFETY: column and line are inside the 80 by 25 cells of the text mode, which the loader says the screen is in.
-    unsafe { TEXT_CELLS.add(line * TEXT_COLUMNS + column).write_volatile(WHITE_ON_RED | code) };
+    unsafe {
+        TEXT_CELLS
+            .add(line * TEXT_COLUMNS + column)
+            .write_volatile(WHITE_ON_RED | code)
+    };
 }
 
 fn draw(framebuffer: &Framebuffer, column: usize, line: usize, character: char) {
     let glyph = |character| get_raster(character, FontWeight::Regular, RasterHeight::Size16);
-    let Some(glyph) = glyph(character).or_else(|| glyph('?')) else { return };
+    let Some(glyph) = glyph(character).or_else(|| glyph('?')) else {
+        return;
+    };
     for (y, row) in glyph.raster().iter().enumerate() {
         for (x, &intensity) in row.iter().enumerate() {
-            let (x, y) = (MARGIN + column * glyph.width() + x, MARGIN + line * GLYPH_HEIGHT + y);
+            let (x, y) = (
+                MARGIN + column * glyph.width() + x,
+                MARGIN + line * GLYPH_HEIGHT + y,
+            );
             let colour = framebuffer.fields.iter().fold(0u32, |colour, &(position, size)| {
                 let level = u32::from(intensity) >> 8u8.saturating_sub(size);
                 colour | level.checked_shl(position.into()).unwrap_or(0)

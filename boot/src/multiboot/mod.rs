@@ -10,7 +10,7 @@ pub mod two;
 use arrayvec::ArrayVec;
 
 use crate::PhysicalMemory;
-use crate::memory_map::FirmwareRegions;
+use crate::memory_map::{FirmwareRegions, page_ceiling, page_floor};
 
 /// The most modules a loader can pass.
 pub const MOST_MODULES: usize = 64;
@@ -110,6 +110,27 @@ pub struct BootInformation<'memory> {
     pub ranges: ArrayVec<(u64, u64), MOST_INFORMATION_RANGES>,
 }
 
+impl BootInformation<'_> {
+    /// Whether the module with an index begins on a page boundary and nothing else is in its pages: no other module,
+    /// no information, and nothing of the range `stage`.
+    pub fn has_own_pages(&self, index: usize, stage: (u64, u64)) -> bool {
+        let Some(module) = self.modules.get(index) else {
+            return false;
+        };
+        let (start, end) = (page_floor(module.start), page_ceiling(module.end));
+        let apart = |other: (u64, u64)| other.1 <= start || end <= other.0;
+        let others = self
+            .modules
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != index);
+        module.start == start
+            && others.map(|(_, other)| (other.start, other.end)).all(apart)
+            && self.ranges.iter().copied().all(apart)
+            && apart(stage)
+    }
+}
+
 /// Why there is no information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParseError {
@@ -130,7 +151,10 @@ impl core::fmt::Display for ParseError {
                 write!(formatter, "not entered by a Multiboot loader: EAX is {magic:#x}")
             }
             ParseError::Unreachable(address) => {
-                write!(formatter, "the loader's information at {address:#x} cannot be read")
+                write!(
+                    formatter,
+                    "the loader's information at {address:#x} cannot be read"
+                )
             }
             ParseError::NoMemoryMap => write!(formatter, "the loader passed no memory map"),
             ParseError::TooMany(what) => write!(formatter, "the loader passed too many {what}"),
@@ -197,6 +221,39 @@ fn read_framebuffer(common: &[u8], fields: &[u8], information: &mut BootInformat
 }
 
 #[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn module(start: u64, end: u64) -> Module<'static> {
+        Module {
+            start,
+            end,
+            string: "",
+        }
+    }
+
+    #[test]
+    fn own_pages() {
+        let mut information = BootInformation::default();
+        information.modules.extend([
+            module(0x20_0000, 0x20_0801),
+            module(0x20_0900, 0x20_1000),
+            module(0x20_2000, 0x20_2001),
+            module(0x20_4000, 0x20_4010),
+            module(0x10_0000, 0x10_0010),
+        ]);
+        information.ranges.push((0x20_2fff, 0x20_3010));
+        let own = |index| information.has_own_pages(index, (0x10_0000, 0x10_1000));
+        assert!(!own(0), "shares a page with the next module");
+        assert!(!own(1), "not on a page boundary");
+        assert!(!own(2), "shares a page with information");
+        assert!(own(3));
+        assert!(!own(4), "in the stage");
+        assert!(!own(5), "there is none");
+    }
+}
+
+#[cfg(test)]
 pub(crate) mod fake {
     use crate::PhysicalMemory;
     use std::vec::Vec;
@@ -209,7 +266,10 @@ pub(crate) mod fake {
 
     impl FakeMemory {
         pub fn new(base: u64, size: usize) -> Self {
-            FakeMemory { base, bytes: std::vec![0; size] }
+            FakeMemory {
+                base,
+                bytes: std::vec![0; size],
+            }
         }
 
         pub fn put(&mut self, address: u64, bytes: &[u8]) {

@@ -44,18 +44,29 @@ pub fn parse<M: PhysicalMemory>(memory: &M, address: u32) -> Result<BootInformat
         };
     }
     if flags & FLAG_MODULES != 0 && word(20) > 0 {
-        let list = memory.bytes(word(24).into(), u64::from(word(20)) * 16).ok_or(unreachable)?;
+        let list = memory
+            .bytes(word(24).into(), u64::from(word(20)) * 16)
+            .ok_or(unreachable)?;
         note(&mut information, word(24).into(), list.len() as u64)?;
         for entry in list.chunks_exact(16) {
             let field = |offset: usize| u64::from(u32_at(entry, offset).unwrap_or(0));
             let string = text_at(memory, field(8));
             note(&mut information, field(8), string.len() as u64 + 1)?;
-            let module = Module { start: field(0), end: field(4), string };
-            information.modules.try_push(module).map_err(|_| ParseError::TooMany("modules"))?;
+            let module = Module {
+                start: field(0),
+                end: field(4),
+                string,
+            };
+            information
+                .modules
+                .try_push(module)
+                .map_err(|_| ParseError::TooMany("modules"))?;
         }
     }
     if flags & FLAG_MEMORY_MAP != 0 {
-        let map = memory.bytes(word(48).into(), word(44).into()).ok_or(unreachable)?;
+        let map = memory
+            .bytes(word(48).into(), word(44).into())
+            .ok_or(unreachable)?;
         note(&mut information, word(48).into(), map.len() as u64)?;
         read_memory_map(map, &mut information)?;
     }
@@ -72,7 +83,10 @@ fn note(information: &mut BootInformation<'_>, start: u64, length: u64) -> Resul
     if start == 0 {
         return Ok(());
     }
-    information.ranges.try_push((start, start + length)).map_err(|_| ParseError::TooMany("pieces of information"))
+    information
+        .ranges
+        .try_push((start, start + length))
+        .map_err(|_| ParseError::TooMany("pieces of information"))
 }
 
 /// Each entry begins with its size, which does not count the size field itself.
@@ -80,8 +94,15 @@ fn read_memory_map(mut map: &[u8], information: &mut BootInformation<'_>) -> Res
     while let (Some(size), Some(start), Some(length), Some(kind)) =
         (u32_at(map, 0), u64_at(map, 4), u64_at(map, 12), u32_at(map, 20))
     {
-        let region = Region { start, end: start.saturating_add(length), kind: region_kind(kind) };
-        information.memory.try_push(region).map_err(|_| ParseError::TooMany("memory regions"))?;
+        let region = Region {
+            start,
+            end: start.saturating_add(length),
+            kind: region_kind(kind),
+        };
+        information
+            .memory
+            .try_push(region)
+            .map_err(|_| ParseError::TooMany("memory regions"))?;
         map = map.get(size as usize + 4..).unwrap_or(&[]);
         if size < 20 {
             break;
@@ -99,10 +120,19 @@ mod tests {
     fn qemu() -> FakeMemory {
         let mut memory = FakeMemory::new(0x9000, 0x1000);
         let flags = FLAG_COMMAND_LINE | FLAG_MODULES | FLAG_MEMORY_MAP | FLAG_LOADER_NAME;
-        memory.put_u32(0x9500, &[flags, 639, 64512, 0, 0x9800, 2, 0x9600, 0, 0, 0, 0, 48, 0x9700]);
+        memory.put_u32(
+            0x9500,
+            &[flags, 639, 64512, 0, 0x9800, 2, 0x9600, 0, 0, 0, 0, 48, 0x9700],
+        );
         memory.put_u32(0x9540, &[0x9900]);
-        memory.put_u32(0x9600, &[0x20_0000, 0x20_1234, 0x9840, 0, 0x30_0000, 0x30_0001, 0x9880, 0]);
-        memory.put_u32(0x9700, &[20, 0, 0, 0x9fc00, 0, 1, 20, 0x10_0000, 0, 0x3f0_0000, 0, 1]);
+        memory.put_u32(
+            0x9600,
+            &[0x20_0000, 0x20_1234, 0x9840, 0, 0x30_0000, 0x30_0001, 0x9880, 0],
+        );
+        memory.put_u32(
+            0x9700,
+            &[20, 0, 0, 0x9fc00, 0, 1, 20, 0x10_0000, 0, 0x3f0_0000, 0, 1],
+        );
         memory.put(0x9800, b"out/boot exit=isa:0xf4 log=debug\0");
         memory.put(0x9840, b"out/kernel kernel\0");
         memory.put(0x9880, b"/tmp/root.tar root.tar\0");
@@ -119,12 +149,19 @@ mod tests {
         assert_eq!(information.modules.len(), 2);
         assert_eq!(information.modules[0].name(), "kernel");
         assert_eq!(information.modules[0].path(), "out/kernel");
-        assert_eq!((information.modules[1].start, information.modules[1].end), (0x30_0000, 0x30_0001));
+        assert_eq!(
+            (information.modules[1].start, information.modules[1].end),
+            (0x30_0000, 0x30_0001)
+        );
         assert_eq!(information.modules[1].name(), "root.tar");
         assert_eq!(information.memory.len(), 2);
         assert_eq!(
             information.memory[1],
-            Region { start: 0x10_0000, end: 0x400_0000, kind: Kind::Usable }
+            Region {
+                start: 0x10_0000,
+                end: 0x400_0000,
+                kind: Kind::Usable
+            }
         );
         assert!(information.ranges.contains(&(0x9700, 0x9730)));
         assert!(information.text_screen);
@@ -146,26 +183,38 @@ mod tests {
         memory.put(0x956c, &[32, 1, 16, 8, 8, 8, 0, 8]);
         let information = parse(&memory, 0x9500).unwrap();
         let framebuffer = information.framebuffer.unwrap();
-        assert_eq!((framebuffer.address, framebuffer.size()), (0xe000_0000, 4096 * 768));
+        assert_eq!(
+            (framebuffer.address, framebuffer.size()),
+            (0xe000_0000, 4096 * 768)
+        );
         assert_eq!(framebuffer.fields, [(16, 8), (8, 8), (0, 8)]);
     }
 
     #[test]
     fn wild_pointers_are_refused() {
         let mut memory = qemu();
-        assert_eq!(parse(&memory, 0x1_0000).unwrap_err(), ParseError::Unreachable(0x1_0000));
+        assert_eq!(
+            parse(&memory, 0x1_0000).unwrap_err(),
+            ParseError::Unreachable(0x1_0000)
+        );
         assert_eq!(
             super::super::parse(&memory, 7, 0x9500).unwrap_err(),
             ParseError::UnknownMagic(7)
         );
         memory.put_u32(0x9514, &[0xffff_ffff]);
-        assert_eq!(parse(&memory, 0x9500).unwrap_err(), ParseError::Unreachable(0x9500));
+        assert_eq!(
+            parse(&memory, 0x9500).unwrap_err(),
+            ParseError::Unreachable(0x9500)
+        );
     }
 
     #[test]
     fn no_memory_map_is_an_error() {
         let mut memory = qemu();
         memory.put_u32(0x9500, &[FLAG_COMMAND_LINE]);
-        assert_eq!(super::super::parse(&memory, MAGIC, 0x9500).unwrap_err(), ParseError::NoMemoryMap);
+        assert_eq!(
+            super::super::parse(&memory, MAGIC, 0x9500).unwrap_err(),
+            ParseError::NoMemoryMap
+        );
     }
 }

@@ -32,18 +32,25 @@ const TAG_EFI_MEMORY_MAP: u32 = 17;
 /// See [`ParseError`].
 pub fn parse<M: PhysicalMemory>(memory: &M, address: u32) -> Result<BootInformation<'_>, ParseError> {
     let unreachable = ParseError::Unreachable(address);
-    let size = memory.bytes(address.into(), 8).and_then(|head| u32_at(head, 0)).ok_or(unreachable)?;
+    let size = memory
+        .bytes(address.into(), 8)
+        .and_then(|head| u32_at(head, 0))
+        .ok_or(unreachable)?;
     if !(16..=LARGEST).contains(&size) {
         return Err(unreachable);
     }
     let block = memory.bytes(address.into(), size.into()).ok_or(unreachable)?;
     let mut information = BootInformation::default();
-    information.ranges.push((address.into(), u64::from(address) + u64::from(size)));
+    information
+        .ranges
+        .push((address.into(), u64::from(address) + u64::from(size)));
 
     let mut offset = 8;
     let mut new_rsdp = false;
     while let (Some(kind), Some(length)) = (u32_at(block, offset), u32_at(block, offset + 4)) {
-        let Some(tag) = block.get(offset..offset.saturating_add(length as usize)) else { break };
+        let Some(tag) = block.get(offset..offset.saturating_add(length as usize)) else {
+            break;
+        };
         if kind == TAG_END || length < 8 {
             break;
         }
@@ -80,9 +87,18 @@ fn read_module<'memory>(
     tag: &'memory [u8],
     information: &mut BootInformation<'memory>,
 ) -> Result<(), ParseError> {
-    let (Some(start), Some(end)) = (u32_at(tag, 8), u32_at(tag, 12)) else { return Ok(()) };
-    let module = Module { start: start.into(), end: end.into(), string: text(&tag[16..]) };
-    information.modules.try_push(module).map_err(|_| ParseError::TooMany("modules"))
+    let (Some(start), Some(end)) = (u32_at(tag, 8), u32_at(tag, 12)) else {
+        return Ok(());
+    };
+    let module = Module {
+        start: start.into(),
+        end: end.into(),
+        string: text(&tag[16..]),
+    };
+    information
+        .modules
+        .try_push(module)
+        .map_err(|_| ParseError::TooMany("modules"))
 }
 
 fn read_memory_map(tag: &[u8], information: &mut BootInformation<'_>) -> Result<(), ParseError> {
@@ -95,8 +111,15 @@ fn read_memory_map(tag: &[u8], information: &mut BootInformation<'_>) -> Result<
         else {
             break;
         };
-        let region = Region { start, end: start.saturating_add(length), kind: region_kind(kind) };
-        information.memory.try_push(region).map_err(|_| ParseError::TooMany("memory regions"))?;
+        let region = Region {
+            start,
+            end: start.saturating_add(length),
+            kind: region_kind(kind),
+        };
+        information
+            .memory
+            .try_push(region)
+            .map_err(|_| ParseError::TooMany("memory regions"))?;
     }
     Ok(())
 }
@@ -127,7 +150,10 @@ mod tests {
         }
         let size = bytes.len() as u32;
         bytes[..4].copy_from_slice(&size.to_le_bytes());
-        FakeMemory { base: 0x1_0000, bytes }
+        FakeMemory {
+            base: 0x1_0000,
+            bytes,
+        }
     }
 
     fn words(words: &[u32]) -> Vec<u8> {
@@ -152,7 +178,9 @@ mod tests {
             module(0x30_0000, 0x30_0010, "init"),
             (
                 TAG_MEMORY_MAP,
-                words(&[24, 0, 0, 0, 0x9f000, 0, 1, 0, 0x10_0000, 0, 0x700_0000, 0, 1, 0, 0, 1, 0, 1, 5, 0]),
+                words(&[
+                    24, 0, 0, 0, 0x9f000, 0, 1, 0, 0x10_0000, 0, 0x700_0000, 0, 1, 0, 0, 1, 0, 1, 5, 0,
+                ]),
             ),
             (TAG_FRAMEBUFFER, framebuffer),
             (TAG_OLD_RSDP, b"RSD PTR old".to_vec()),
@@ -170,10 +198,16 @@ mod tests {
         assert_eq!(information.framebuffer.unwrap().size(), 5120 * 800);
         let copy = memory.bytes(information.rsdp_copy.unwrap(), 11).unwrap();
         assert_eq!(copy, b"RSD PTR new");
-        assert_eq!(information.efi_system_table, Some(EfiSystemTable::Bits64(0x7f00_0018)));
+        assert_eq!(
+            information.efi_system_table,
+            Some(EfiSystemTable::Bits64(0x7f00_0018))
+        );
         let map = information.efi_memory_map.unwrap();
         assert_eq!((map.descriptor_size, map.descriptors.len()), (48, 12));
-        assert_eq!(information.ranges[0], (0x1_0000, 0x1_0000 + memory.bytes.len() as u64));
+        assert_eq!(
+            information.ranges[0],
+            (0x1_0000, 0x1_0000 + memory.bytes.len() as u64)
+        );
     }
 
     #[test]
@@ -192,13 +226,19 @@ mod tests {
             (TAG_MEMORY_MAP, words(&[24, 0, 0, 0, 0x9f000, 0, 1, 0])),
         ]);
         for size in 16..memory.bytes.len() {
-            let mut cut = FakeMemory { base: 0x1_0000, bytes: memory.bytes[..size].to_vec() };
+            let mut cut = FakeMemory {
+                base: 0x1_0000,
+                bytes: memory.bytes[..size].to_vec(),
+            };
             cut.put_u32(0x1_0000, &[size as u32]);
             let information = parse(&cut, 0x1_0000).unwrap();
             assert!(information.modules.len() <= 1);
         }
         let mut wild = block(&[]);
         wild.put_u32(0x1_0000, &[u32::MAX]);
-        assert_eq!(parse(&wild, 0x1_0000).unwrap_err(), ParseError::Unreachable(0x1_0000));
+        assert_eq!(
+            parse(&wild, 0x1_0000).unwrap_err(),
+            ParseError::Unreachable(0x1_0000)
+        );
     }
 }

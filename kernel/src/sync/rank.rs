@@ -31,6 +31,8 @@ pub enum Rank {
     ReversePage,
     /// Bindings of interrupt lines.
     Interrupt,
+    /// Registers of the I/O APICs.
+    InterruptController,
     /// A thread's guest context and other private state.
     Thread,
     /// Timers of one CPU.
@@ -39,6 +41,8 @@ pub enum Rank {
     RunQueue,
     /// The kernel's own mappings.
     KernelMap,
+    /// Large blocks of free frames, whose bookkeeping lives in the heap.
+    Buddy,
     /// The kernel heap.
     Heap,
     /// Free frames.

@@ -23,8 +23,16 @@ impl<T> SpinLock<T> {
     pub fn lock(&self) -> SpinLockGuard<'_, T> {
         let irq = IrqGuard::new();
         rank::acquire(self.rank);
+        // While this CPU waits with interrupts off it answers invalidations: the owner of the lock may be waiting for just that.
+        let inner = loop {
+            match self.inner.try_lock() {
+                Some(inner) => break inner,
+                None => crate::pmap::serve(irq.witness()),
+            }
+            core::hint::spin_loop();
+        };
         SpinLockGuard {
-            inner: Some(self.inner.lock()),
+            inner: Some(inner),
             rank: self.rank,
             irq,
         }

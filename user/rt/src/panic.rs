@@ -7,7 +7,8 @@ use core::fmt::Write;
 use core::ptr;
 
 /// Exit status of a program that panicked.
-pub const PANIC_STATUS: u8 = 101;
+#[cfg(target_os = "none")]
+const PANIC_STATUS: u8 = 101;
 /// Return addresses shown at most.
 const MAX_FRAMES: usize = 32;
 /// Bytes between two frames at most; more means that the chain is broken.

@@ -6,8 +6,8 @@ use limine::file::File;
 use limine::memory_map::EntryType;
 
 use crate::check::{Outcome, present};
-use crate::require;
 use crate::requests::*;
+use crate::require;
 use crate::walk::walk;
 
 unsafe extern "C" {
@@ -33,14 +33,29 @@ fn image() -> (u64, u64) {
 pub fn image_position() -> Outcome {
     let answer = present(ADDRESS.get_response(), "answer")?;
     let (start, end) = image();
-    require!(answer.virtual_base() == start, "virtual base {:#x}", answer.virtual_base());
+    require!(
+        answer.virtual_base() == start,
+        "virtual base {:#x}",
+        answer.virtual_base()
+    );
     for page in (start..end).step_by(PAGE as usize) {
         let wanted = answer.physical_base() + (page - start);
         let found = walk(page).map(|mapping| mapping.physical);
-        require!(found == Some(wanted), "{page:#x} is at {found:x?}, not {wanted:#x}");
+        require!(
+            found == Some(wanted),
+            "{page:#x} is at {found:x?}, not {wanted:#x}"
+        );
     }
-    let inside = all_in(answer.physical_base(), end - start, EntryType::EXECUTABLE_AND_MODULES);
-    require!(inside, "the memory at {:#x} has another type", answer.physical_base());
+    let inside = all_in(
+        answer.physical_base(),
+        end - start,
+        EntryType::EXECUTABLE_AND_MODULES,
+    );
+    require!(
+        inside,
+        "the memory at {:#x} has another type",
+        answer.physical_base()
+    );
     require!(walk(end).is_none(), "{end:#x}, after the image, is mapped");
     Ok(())
 }
@@ -54,8 +69,16 @@ pub fn image_permissions() -> Outcome {
     for page in (start..end).step_by(PAGE as usize) {
         let mapping = present(walk(page), "mapping of a page of the image")?;
         let (writable, executable) = (page >= data, page < rodata);
-        require!(mapping.writable == writable, "{page:#x} is writable: {}", mapping.writable);
-        require!(mapping.no_execute == (no_execute && !executable), "{page:#x}: NX is {}", mapping.no_execute);
+        require!(
+            mapping.writable == writable,
+            "{page:#x} is writable: {}",
+            mapping.writable
+        );
+        require!(
+            mapping.no_execute == (no_execute && !executable),
+            "{page:#x}: NX is {}",
+            mapping.no_execute
+        );
         require!(!mapping.user && mapping.attribute == 0, "{page:#x}: {mapping:x?}");
     }
     Ok(())
@@ -66,7 +89,11 @@ pub fn image_contents() -> Outcome {
     let found = INITIALISED.load(Ordering::SeqCst);
     require!(found == 0x0123_4567_89ab_cdef, "initialised data is {found:#x}");
     let stray = ZEROS.iter().position(|word| word.load(Ordering::SeqCst) != 0);
-    require!(stray.is_none(), "word {} of the zeros is not zero", stray.unwrap_or(0));
+    require!(
+        stray.is_none(),
+        "word {} of the zeros is not zero",
+        stray.unwrap_or(0)
+    );
     Ok(())
 }
 
@@ -74,7 +101,10 @@ pub fn image_contents() -> Outcome {
 pub fn command_line() -> Outcome {
     let line = present(COMMAND_LINE.get_response(), "answer")?.cmdline();
     let file = present(FILE.get_response(), "executable file")?.file();
-    require!(line.as_ptr() == file.string().as_ptr(), "the executable's string is elsewhere");
+    require!(
+        line.as_ptr() == file.string().as_ptr(),
+        "the executable's string is elsewhere"
+    );
     require!(line.to_str().is_ok(), "not a text");
     Ok(())
 }
@@ -90,36 +120,68 @@ fn contents(file: &File) -> &'static [u8] {
 pub fn executable_file() -> Outcome {
     let file = present(FILE.get_response(), "answer")?.file();
     let physical = (file.addr() as u64).wrapping_sub(direct_map());
-    require!(all_in(physical, file.size(), EntryType::EXECUTABLE_AND_MODULES), "at {physical:#x}");
+    require!(
+        all_in(physical, file.size(), EntryType::EXECUTABLE_AND_MODULES),
+        "at {physical:#x}"
+    );
     require!(contents(file).starts_with(b"\x7fELF"), "not an ELF file");
-    require!(file.path().to_bytes().starts_with(b"/"), "the path {:?}", file.path());
+    require!(
+        file.path().to_bytes().starts_with(b"/"),
+        "the path {:?}",
+        file.path()
+    );
     Ok(())
 }
 
 /// The 64-bit FNV-1a hash.
 fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    })
 }
 
 /// The modules are those of the command line, in order, unharmed.
 pub fn modules() -> Outcome {
     let modules = MODULES.get_response().map_or(&[][..], |answer| answer.modules());
-    require!(MODULES.get_response().is_none_or(|answer| !answer.modules().is_empty()), "an empty answer");
+    require!(
+        MODULES
+            .get_response()
+            .is_none_or(|answer| !answer.modules().is_empty()),
+        "an empty answer"
+    );
     let wanted = words("module").count();
     require!(wanted == modules.len(), "{} modules, not {wanted}", modules.len());
     for (module, wanted) in modules.iter().zip(words("module")) {
         let mut parts = wanted.split(':');
         let name = parts.next().unwrap_or("");
-        require!(module.string().to_bytes() == name.as_bytes(), "{:?} is not {name}", module.string());
-        require!(module.path().to_bytes().starts_with(b"/"), "the path {:?}", module.path());
+        require!(
+            module.string().to_bytes() == name.as_bytes(),
+            "{:?} is not {name}",
+            module.string()
+        );
+        require!(
+            module.path().to_bytes().starts_with(b"/"),
+            "the path {:?}",
+            module.path()
+        );
         let size = parts.next().and_then(|size| size.parse().ok()).unwrap_or(0);
-        require!(module.size() == size, "{name} has {} bytes, not {size}", module.size());
+        require!(
+            module.size() == size,
+            "{name} has {} bytes, not {size}",
+            module.size()
+        );
         let physical = (module.addr() as u64).wrapping_sub(direct_map());
         let inside = all_in(physical, module.size(), EntryType::EXECUTABLE_AND_MODULES);
         require!(inside, "{name} at {physical:#x} has another type");
-        let expected = parts.next().and_then(|hash| u64::from_str_radix(hash, 16).ok()).unwrap_or(0);
+        let expected = parts
+            .next()
+            .and_then(|hash| u64::from_str_radix(hash, 16).ok())
+            .unwrap_or(0);
         let found = hash(contents(module));
-        require!(found == expected, "{name} has the hash {found:x}, not {expected:x}");
+        require!(
+            found == expected,
+            "{name} has the hash {found:x}, not {expected:x}"
+        );
     }
     Ok(())
 }
@@ -137,7 +199,10 @@ pub fn module_pages() -> Outcome {
         require!(module.addr() as u64 == start, "module {index} is at {start:#x}");
         let others = modules.iter().enumerate().filter(|(other, _)| *other != index);
         let mut others = others.map(|(_, other)| pages(other)).chain([pages(executable)]);
-        require!(others.all(|other| other.1 <= start || end <= other.0), "module {index} shares a page");
+        require!(
+            others.all(|other| other.1 <= start || end <= other.0),
+            "module {index} shares a page"
+        );
         let physical = start.wrapping_sub(direct_map());
         let inside = all_in(physical, end - start, EntryType::EXECUTABLE_AND_MODULES);
         require!(inside, "the last page of module {index} is not its own");

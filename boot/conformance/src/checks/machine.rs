@@ -12,8 +12,8 @@ use x86_64::registers::rflags::RFlags;
 
 use crate::check::{Outcome, Why};
 use crate::entry::{self, BOOT, FLAGS, RSP, Registers};
-use crate::require;
 use crate::requests::*;
+use crate::require;
 use crate::walk::walk;
 
 /// Every general register is zero, and the flags are clear.
@@ -26,7 +26,10 @@ pub fn registers() -> Outcome {
 pub fn zero(registers: &Registers, argument: usize) -> Outcome {
     for index in 0..RSP {
         let value = entry::read(registers, index);
-        require!(value == 0 || argument != 0 && index == argument, "register {index} is {value:#x}");
+        require!(
+            value == 0 || argument != 0 && index == argument,
+            "register {index} is {value:#x}"
+        );
     }
     Ok(())
 }
@@ -45,12 +48,26 @@ pub fn control_registers() -> Outcome {
     require!(Cr0::read().contains(wanted), "CR0 is {:?}", Cr0::read());
     let unwanted = Cr0Flags::CACHE_DISABLE | Cr0Flags::NOT_WRITE_THROUGH;
     require!(!Cr0::read().intersects(unwanted), "CR0 is {:?}", Cr0::read());
-    require!(Cr4::read().contains(Cr4Flags::PHYSICAL_ADDRESS_EXTENSION), "CR4 is {:?}", Cr4::read());
-    require!(!Cr4::read().contains(Cr4Flags::L5_PAGING), "five levels were not asked for");
-    require!(Efer::read().contains(EferFlags::LONG_MODE_ENABLE), "EFER is {:?}", Efer::read());
+    require!(
+        Cr4::read().contains(Cr4Flags::PHYSICAL_ADDRESS_EXTENSION),
+        "CR4 is {:?}",
+        Cr4::read()
+    );
+    require!(
+        !Cr4::read().contains(Cr4Flags::L5_PAGING),
+        "five levels were not asked for"
+    );
+    require!(
+        Efer::read().contains(EferFlags::LONG_MODE_ENABLE),
+        "EFER is {:?}",
+        Efer::read()
+    );
     let no_execute = __cpuid(0x8000_0001).edx & (1 << 20) != 0;
     let enabled = Efer::read().contains(EferFlags::NO_EXECUTE_ENABLE);
-    require!(enabled == no_execute, "NX is there: {no_execute}, enabled: {enabled}");
+    require!(
+        enabled == no_execute,
+        "NX is there: {no_execute}, enabled: {enabled}"
+    );
     Ok(())
 }
 
@@ -77,14 +94,25 @@ pub fn segments() -> Outcome {
     ];
     const ACCESSED: u64 = 1 << 40;
     let table = sgdt();
-    require!(usize::from(table.limit) + 1 >= size_of_val(&WANTED), "limit {}", table.limit);
+    require!(
+        usize::from(table.limit) + 1 >= size_of_val(&WANTED),
+        "limit {}",
+        table.limit
+    );
     let physical = table.base.as_u64().wrapping_sub(direct_map());
     let length = u64::from(table.limit) + 1;
-    require!(all_in(physical, length, EntryType::BOOTLOADER_RECLAIMABLE), "at {:#x}", table.base.as_u64());
+    require!(
+        all_in(physical, length, EntryType::BOOTLOADER_RECLAIMABLE),
+        "at {:#x}",
+        table.base.as_u64()
+    );
     for (index, (wanted, matters)) in WANTED.iter().zip(MATTERS).enumerate() {
         // SAFETY: inside the table that the CPU uses, in mapped memory.
         let found = unsafe { table.base.as_ptr::<u64>().add(index).read_unaligned() };
-        require!((found ^ wanted) & matters & !ACCESSED == 0, "entry {index} is {found:#x}");
+        require!(
+            (found ^ wanted) & matters & !ACCESSED == 0,
+            "entry {index} is {found:#x}"
+        );
     }
     require!(CS::get_reg().0 == 5 * 8, "CS is {:#x}", CS::get_reg().0);
     for segment in [DS::get_reg(), ES::get_reg(), SS::get_reg()] {
@@ -104,9 +132,15 @@ pub fn stack_of(registers: &Registers) -> Result<(), Why> {
     require!(pointer % 16 == 8, "RSP is {pointer:#x}");
     let bottom = pointer + 8 - STACK;
     let physical = bottom.wrapping_sub(direct_map());
-    require!(all_in(physical, STACK, EntryType::BOOTLOADER_RECLAIMABLE), "RSP is {pointer:#x}");
+    require!(
+        all_in(physical, STACK, EntryType::BOOTLOADER_RECLAIMABLE),
+        "RSP is {pointer:#x}"
+    );
     for page in (bottom..pointer).step_by(4096) {
-        require!(walk(page).is_some_and(|mapping| mapping.writable), "{page:#x} cannot be written");
+        require!(
+            walk(page).is_some_and(|mapping| mapping.writable),
+            "{page:#x} cannot be written"
+        );
     }
     // SAFETY: mapped and reclaimable, as checked; the loader's return address is above every frame of this kernel.
     let address = unsafe { (pointer as *const u64).read_volatile() };
@@ -121,7 +155,10 @@ pub fn page_attributes() -> Outcome {
     }
     // SAFETY: the MSR exists, as CPUID says.
     let table = unsafe { Msr::new(0x277).read() };
-    require!(table & 0xffff_ffff_ffff == 0x0105_0007_0406, "the table is {table:#x}");
+    require!(
+        table & 0xffff_ffff_ffff == 0x0105_0007_0406,
+        "the table is {table:#x}"
+    );
     Ok(())
 }
 
@@ -142,7 +179,10 @@ pub fn io_apics() -> Outcome {
         return Ok(());
     }
     let window = direct_map() + ADDRESS;
-    require!(walk(window).is_some_and(|mapping| mapping.physical == ADDRESS), "not in the direct map");
+    require!(
+        walk(window).is_some_and(|mapping| mapping.physical == ADDRESS),
+        "not in the direct map"
+    );
     let read = |register: u32| {
         // SAFETY: the page is mapped; PCs have their first I/O APIC there. Selecting a register changes no state.
         unsafe {

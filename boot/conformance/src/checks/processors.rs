@@ -11,8 +11,8 @@ use x86_64::registers::model_specific::Msr;
 use super::machine;
 use crate::check::{Outcome, Why, present};
 use crate::entry::{self, RDI, RSP, Registers, processor_entry};
-use crate::require;
 use crate::requests::*;
+use crate::require;
 use crate::walk;
 
 const MOST: usize = 256;
@@ -43,10 +43,22 @@ pub fn list() -> Outcome {
     let answer = present(PROCESSORS.get_response(), "answer")?;
     let cpus = answer.cpus();
     for wanted in words("cpus") {
-        require!(wanted.parse() == Ok(cpus.len()), "{} CPUs, not {wanted}", cpus.len());
+        require!(
+            wanted.parse() == Ok(cpus.len()),
+            "{} CPUs, not {wanted}",
+            cpus.len()
+        );
     }
-    require!(answer.bsp_lapic_id() == apic_id(), "the boot CPU is {}, not {}", apic_id(), answer.bsp_lapic_id());
-    let boot = cpus.iter().filter(|cpu| cpu.lapic_id == answer.bsp_lapic_id()).count();
+    require!(
+        answer.bsp_lapic_id() == apic_id(),
+        "the boot CPU is {}, not {}",
+        apic_id(),
+        answer.bsp_lapic_id()
+    );
+    let boot = cpus
+        .iter()
+        .filter(|cpu| cpu.lapic_id == answer.bsp_lapic_id())
+        .count();
     require!(boot == 1, "the boot CPU is {boot} times in the list");
     for (index, cpu) in cpus.iter().enumerate() {
         let again = cpus[..index].iter().any(|other| other.lapic_id == cpu.lapic_id);
@@ -59,15 +71,26 @@ pub fn list() -> Outcome {
     let available = __cpuid(1).ecx & (1 << 21) != 0;
     // SAFETY: as in `apic_id`.
     let active = unsafe { Msr::new(0x1b).read() } & (1 << 10) != 0;
-    require!(x2apic == active, "x2APIC mode: answered {x2apic}, in fact {active}");
-    require!(!cfg!(feature = "x2apic") || x2apic == available, "x2APIC mode is there: {available}, on: {x2apic}");
+    require!(
+        x2apic == active,
+        "x2APIC mode: answered {x2apic}, in fact {active}"
+    );
+    require!(
+        !cfg!(feature = "x2apic") || x2apic == available,
+        "x2APIC mode is there: {available}, on: {x2apic}"
+    );
     Ok(())
 }
 
 /// Every CPU arrives, all at the same time, with the state that the protocol promises.
 pub fn run() -> Outcome {
     let answer = present(PROCESSORS.get_response(), "answer")?;
-    let others = || answer.cpus().iter().filter(|cpu| cpu.lapic_id != answer.bsp_lapic_id());
+    let others = || {
+        answer
+            .cpus()
+            .iter()
+            .filter(|cpu| cpu.lapic_id != answer.bsp_lapic_id())
+    };
     ROOT.store(walk::root(), Ordering::SeqCst);
     for (saved, cpu) in SAVED.iter().zip(others()) {
         cpu.extra.store((&raw const *saved) as u64, Ordering::SeqCst);
@@ -83,16 +106,27 @@ pub fn run() -> Outcome {
     }
     let arrived = ARRIVED.load(Ordering::SeqCst);
     require!(arrived == wanted, "{arrived} of {wanted} CPUs arrived");
-    require!(WRONG.load(Ordering::SeqCst) == 0, "a CPU is not in the promised state");
+    require!(
+        WRONG.load(Ordering::SeqCst) == 0,
+        "a CPU is not in the promised state"
+    );
     for (index, (saved, cpu)) in SAVED.iter().zip(others()).enumerate() {
         machine::zero(saved, RDI)?;
         machine::flags(saved)?;
         machine::stack_of(saved)?;
-        require!(entry::read(saved, RDI) == (&raw const **cpu) as u64, "RDI of CPU {}", cpu.lapic_id);
+        require!(
+            entry::read(saved, RDI) == (&raw const **cpu) as u64,
+            "RDI of CPU {}",
+            cpu.lapic_id
+        );
         let top = entry::read(saved, RSP);
         let earlier = SAVED[..index].iter().map(|other| entry::read(other, RSP));
         for other in earlier.chain([entry::read(&entry::BOOT, RSP)]) {
-            require!(other.abs_diff(top) >= STACK, "CPU {} shares a stack", cpu.lapic_id);
+            require!(
+                other.abs_diff(top) >= STACK,
+                "CPU {} shares a stack",
+                cpu.lapic_id
+            );
         }
     }
     Ok(())
@@ -103,11 +137,27 @@ fn own_state(cpu: &Cpu) -> Result<(), Why> {
     machine::control_registers()?;
     machine::page_attributes()?;
     require!(apic_id() == cpu.lapic_id, "CPU {} is {}", cpu.lapic_id, apic_id());
-    require!(CS::get_reg().0 == 5 * 8 && SS::get_reg().0 == 6 * 8, "segments of CPU {}", cpu.lapic_id);
+    require!(
+        CS::get_reg().0 == 5 * 8 && SS::get_reg().0 == 6 * 8,
+        "segments of CPU {}",
+        cpu.lapic_id
+    );
     let table = sgdt();
-    require!(usize::from(table.limit) + 1 >= 7 * 8, "segment table of CPU {}", cpu.lapic_id);
-    require!(table.base.as_u64() >= direct_map(), "segment table of CPU {}", cpu.lapic_id);
-    require!(walk::root() == ROOT.load(Ordering::SeqCst), "page tables of CPU {}", cpu.lapic_id);
+    require!(
+        usize::from(table.limit) + 1 >= 7 * 8,
+        "segment table of CPU {}",
+        cpu.lapic_id
+    );
+    require!(
+        table.base.as_u64() >= direct_map(),
+        "segment table of CPU {}",
+        cpu.lapic_id
+    );
+    require!(
+        walk::root() == ROOT.load(Ordering::SeqCst),
+        "page tables of CPU {}",
+        cpu.lapic_id
+    );
     Ok(())
 }
 

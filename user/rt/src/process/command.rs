@@ -192,6 +192,12 @@ pub struct Child {
 }
 
 impl Child {
+    /// A program that someone else started.
+    #[must_use]
+    pub const fn from_handle(process: OwnedHandle) -> Self {
+        Child { process }
+    }
+
     fn build(&self, command: &Command, program: &[u8], image: &elf_image::Image) -> Result<(), SpawnError> {
         let mut handles = Vec::new();
         for (role, handle, rights) in command.all_handles() {

@@ -1,0 +1,91 @@
+//! One link per frame of the machine, so that frames can be chained without a word of memory being allocated and without
+//! touching what is in them (a detached page table may still be walked by hardware).
+
+use super::{address_of, frame, number_of};
+use core::sync::atomic::{AtomicU32, Ordering};
+use spin::Once;
+use x86_64::PhysAddr;
+
+static LINKS: Once<&'static [AtomicU32]> = Once::new();
+
+/// Frames that the table for frame numbers below `end` takes.
+pub(super) fn frames_needed(end: u32) -> u32 {
+    (u64::from(end) * size_of::<AtomicU32>() as u64).div_ceil(frame::SIZE) as u32
+}
+
+/// Puts the table for frame numbers below `end` at `table`.
+///
+/// # Safety
+/// 1. `frames_needed(end)` frames from `table` on are usable memory that nobody else uses, ever.
+/// 2. Called once.
+pub(super) unsafe fn init(table: PhysAddr, end: u32) {
+    let first: *mut AtomicU32 = super::physical::to_virtual(table).as_mut_ptr();
+    // SAFETY: the caller gives the memory for good; zeroes are valid atomics.
+    let links = unsafe {
+        core::ptr::write_bytes(first, 0, end as usize);
+        core::slice::from_raw_parts(first, end as usize)
+    };
+    LINKS.call_once(|| links);
+}
+
+/// The link of a frame. Whoever owns the frame owns its link.
+fn link(frame: u32) -> &'static AtomicU32 {
+    &LINKS.get().expect("mm::init ran")[frame as usize]
+}
+
+/// True if the frame is in the table, that is, below the end of usable memory.
+pub(super) fn knows(address: PhysAddr) -> bool {
+    LINKS.get().is_some_and(|links| address.as_u64() >> 12 < links.len() as u64)
+}
+
+/// A stack of frames, chained by their links. It owns nothing by itself: who pushes gives up the frame, who pops has it.
+#[derive(Debug, Default)]
+pub struct FrameChain {
+    /// Frame number of the first, 0 for none (frame 0 is never used).
+    head: u32,
+    count: usize,
+}
+
+impl FrameChain {
+    /// No frames.
+    pub const fn new() -> Self {
+        FrameChain { head: 0, count: 0 }
+    }
+
+    /// Count of frames.
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// True if there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds a frame, which the caller owns.
+    pub fn push(&mut self, address: PhysAddr) {
+        let frame = number_of(address);
+        link(frame).store(self.head, Ordering::Relaxed);
+        self.head = frame;
+        self.count += 1;
+    }
+
+    /// Takes a frame out.
+    pub fn pop(&mut self) -> Option<PhysAddr> {
+        if self.count == 0 {
+            return None;
+        }
+        let frame = self.head;
+        self.head = link(frame).load(Ordering::Relaxed);
+        self.count -= 1;
+        Some(address_of(frame))
+    }
+
+    /// Moves up to `most` frames from `other` here.
+    pub fn take_from(&mut self, other: &mut FrameChain, most: usize) {
+        for _ in 0..most {
+            let Some(frame) = other.pop() else { break };
+            self.push(frame);
+        }
+    }
+}

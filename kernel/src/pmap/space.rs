@@ -1,0 +1,282 @@
+//! One address space's page table: entering, removing and narrowing translations, with the flush that each owes.
+
+use super::tables::{DIRECT_MAP, DetachedTables, FreshTables};
+use super::{kernel_space, shootdown};
+use crate::mm::frame::{self, Frame, Need};
+use crate::mm::{FrameChain, physical};
+use crate::sync::{Rank, SpinLock, SpinLockGuard};
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+use dragonet_abi::Errno;
+use page_table::{
+    Attributes, CacheMode, Entered, Interlock, NoMemory, Protection, Stamp, Tables, X86_64, release_subtree,
+};
+use x86_64::PhysAddr;
+
+/// First table slot of the kernel's half.
+const KERNEL_SLOTS: usize = 256;
+
+/// Where a translation leads.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// The page.
+    pub physical: PhysAddr,
+    /// Accesses allowed.
+    pub protection: Protection,
+    /// Memory type.
+    pub cache: CacheMode,
+}
+
+/// Why a translation was not entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnterError {
+    /// The address was invalidated after the stamp was taken: resolve again.
+    Stale,
+    /// No memory for a table.
+    OutOfMemory,
+}
+
+/// What [`Pmap::commit_copy`] did.
+#[derive(Debug)]
+pub enum Commit {
+    /// The copy is in place and entered.
+    Done,
+    /// Somebody else was first, or the address was invalidated: resolve again.
+    Again,
+}
+
+/// A page table with the kernel's half and the CPUs that run it.
+pub struct Pmap {
+    root: PhysAddr,
+    /// CPUs that may hold translations, a bit each. See `active`.
+    active: AtomicU64,
+    /// The interlock's present, for those who take a stamp without the lock.
+    stamp: AtomicU64,
+    /// Resident pages and table pages; changed under the lock where it is held anyway.
+    resident: AtomicU64,
+    tables: AtomicU64,
+    interlock: SpinLock<Interlock>,
+}
+
+impl Pmap {
+    /// An empty program's half and the kernel's.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn new() -> Result<Self, Errno> {
+        let root = frame::allocate_zeroed()?.into_address();
+        // SAFETY: both are page tables; this one is not in use, and the kernel's root entries never change after boot.
+        let (ours, kernel) = unsafe { (physical::words(root), physical::words(kernel_space::kernel_root())) };
+        for (our, kernels) in ours[KERNEL_SLOTS..].iter().zip(&kernel[KERNEL_SLOTS..]) {
+            our.store(kernels.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        Ok(Pmap {
+            root,
+            active: AtomicU64::new(0),
+            stamp: AtomicU64::new(0),
+            resident: AtomicU64::new(0),
+            tables: AtomicU64::new(1),
+            interlock: SpinLock::new(Rank::Pmap, Interlock::new()),
+        })
+    }
+
+    /// Physical address of the root table.
+    pub fn root(&self) -> PhysAddr {
+        self.root
+    }
+
+    /// CPUs that may hold translations, a bit each.
+    pub fn active(&self) -> u64 {
+        self.active.load(Ordering::SeqCst)
+    }
+
+    /// Pages that are mapped now.
+    pub fn resident_pages(&self) -> u64 {
+        self.resident.load(Ordering::Relaxed)
+    }
+
+    /// Pages that the table itself takes.
+    pub fn table_pages(&self) -> u64 {
+        self.tables.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn activate(&self, cpu: usize) {
+        self.active.fetch_or(1 << cpu, Ordering::SeqCst);
+    }
+
+    pub(super) fn deactivate(&self, cpu: usize) {
+        self.active.fetch_and(!(1 << cpu), Ordering::SeqCst);
+    }
+
+    fn table(&self) -> Tables<'static, super::tables::DirectMap> {
+        Tables::new(&X86_64, self.root.as_u64(), &DIRECT_MAP)
+    }
+
+    /// To be taken before anything is looked at that leads to a translation.
+    pub fn stamp(&self) -> Stamp {
+        Stamp(self.stamp.load(Ordering::Acquire))
+    }
+
+    fn invalidate(&self, interlock: &mut Interlock, range: &Range<u64>) {
+        self.stamp.store(interlock.invalidate(range).0, Ordering::Release);
+    }
+
+    /// Enters the translation of a page of a program. Nothing is flushed if there was none or only a narrower one.
+    ///
+    /// # Errors
+    /// [`EnterError`].
+    pub fn enter(&self, address: u64, target: Target, stamp: Stamp) -> Result<(), EnterError> {
+        let interlock = self.interlock.lock();
+        if !interlock.admits(stamp, address) {
+            return Err(EnterError::Stale);
+        }
+        self.enter_locked(&interlock, address, target).map_err(|NoMemory| EnterError::OutOfMemory)
+    }
+
+    fn enter_locked(
+        &self,
+        interlock: &SpinLockGuard<'_, Interlock>,
+        address: u64,
+        target: Target,
+    ) -> Result<(), NoMemory> {
+        let attributes = Attributes {
+            protection: target.protection,
+            user: true,
+            global: false,
+            cache: target.cache,
+            software: 0,
+        };
+        // Accessed and dirty are set here, since nobody asks for them yet: it saves the CPU an update of the entry.
+        let dirty = if target.protection.contains(Protection::WRITE) { X86_64.dirty } else { 0 };
+        let entry = X86_64.leaf(1, target.physical.as_u64(), attributes) | X86_64.accessed | dirty;
+        let mut source = FreshTables::new(Need::Program);
+        let result = loop {
+            match self.table().enter(address, 1, entry, &mut source) {
+                Ok(Entered::New) => {
+                    self.resident.fetch_add(1, Ordering::Relaxed);
+                    break Ok(());
+                }
+                Ok(Entered::Same) => break Ok(()),
+                Ok(Entered::Broken(owed)) => {
+                    self.resident.fetch_sub(1, Ordering::Relaxed);
+                    owed.discharge(|set| shootdown::flush(interlock.irqs(), self, set));
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        self.tables.fetch_add(source.taken, Ordering::Relaxed);
+        result
+    }
+
+    /// Replaces what `address` leads to by a private copy: breaks the old translation everywhere, then makes the copy known
+    /// with `insert`, then enters it, so that nobody writes to the copy while somebody still reads the original.
+    ///
+    /// # Errors
+    /// ENOMEM, with the copy known but not entered.
+    pub fn commit_copy(
+        &self,
+        address: u64,
+        target: Target,
+        stamp: Stamp,
+        insert: impl FnOnce() -> bool,
+    ) -> Result<Commit, Errno> {
+        let mut interlock = self.interlock.lock();
+        if !interlock.admits(stamp, address) {
+            return Ok(Commit::Again);
+        }
+        let page = address..address + page_table::PAGE_SIZE;
+        // Readers that found the original before this must not enter it after.
+        self.invalidate(&mut interlock, &page);
+        let owed = self.table().remove(&page, &(0..0), DetachedTables::default());
+        let detached = owed.discharge(|set| shootdown::flush(interlock.irqs(), self, set));
+        self.resident.fetch_sub(detached.release(&X86_64).pages, Ordering::Relaxed);
+        if !insert() {
+            return Ok(Commit::Again);
+        }
+        self.enter_locked(&interlock, address, target).map_err(|NoMemory| Errno::ENOMEM)?;
+        Ok(Commit::Done)
+    }
+
+    /// Removes all translations of `range` from the table and from every CPU. `releasable` contains `range` and has no
+    /// translations beyond it; tables that serve nothing outside of it are freed.
+    pub fn remove(&self, range: &Range<u64>, releasable: &Range<u64>) {
+        let detached = {
+            let mut interlock = self.interlock.lock();
+            self.invalidate(&mut interlock, range);
+            let owed = self.table().remove(range, releasable, DetachedTables::default());
+            owed.discharge(|set| shootdown::flush(interlock.irqs(), self, set))
+        };
+        let removed = detached.release(&X86_64);
+        self.resident.fetch_sub(removed.pages, Ordering::Relaxed);
+        self.tables.fetch_sub(removed.tables, Ordering::Relaxed);
+    }
+
+    /// Takes from all translations of `range` what is not in `keep`, in the table and on every CPU.
+    pub fn narrow(&self, range: &Range<u64>, keep: Protection) {
+        let mut interlock = self.interlock.lock();
+        self.invalidate(&mut interlock, range);
+        let owed = self.table().narrow(range, keep);
+        owed.discharge(|set| shootdown::flush(interlock.irqs(), self, set));
+    }
+
+    /// Copies from a mapped page, from `address` to at most the end of its page, and returns how much. `None` if the page is not
+    /// mapped or is device memory.
+    pub fn read_bytes(&self, address: u64, buffer: &mut [u8]) -> Option<usize> {
+        let _lock = self.interlock.lock();
+        let (first, length) = self.bytes_at(address, Protection::READ, buffer.len())?;
+        // SAFETY: `bytes_at` found `length` bytes of memory that stay mapped, and so allocated, while the lock is held. A program
+        // may write them meanwhile; any mixture of old and new bytes is a valid result.
+        unsafe { core::ptr::copy_nonoverlapping(first.cast_const(), buffer.as_mut_ptr(), length) };
+        Some(length)
+    }
+
+    /// Copies to a mapped, writable page, from `address` to at most the end of its page, and returns how much. `None` if
+    /// the page is not mapped for writing or is device memory.
+    pub fn write_bytes(&self, address: u64, bytes: &[u8]) -> Option<usize> {
+        let _lock = self.interlock.lock();
+        let (first, length) = self.bytes_at(address, Protection::WRITE, bytes.len())?;
+        // SAFETY: as in `read_bytes`; the page belongs to programs, to whom the bytes mean what they want.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), first, length) };
+        Some(length)
+    }
+
+    /// Where the kernel sees what `address` is mapped to, and how much of `wanted` lies in that page. The lock is held.
+    fn bytes_at(&self, address: u64, access: Protection, wanted: usize) -> Option<(*mut u8, usize)> {
+        let leaf = self.table().lookup(address)?;
+        let attributes = X86_64.attributes(leaf.entry, leaf.level)?;
+        if !attributes.protection.contains(access) || attributes.cache != CacheMode::WriteBack {
+            return None;
+        }
+        let first = physical::to_virtual(PhysAddr::new(leaf.physical)).as_mut_ptr();
+        let length = (page_table::PAGE_SIZE - address % page_table::PAGE_SIZE) as usize;
+        Some((first, length.min(wanted)))
+    }
+
+    /// The translation of an address, for inspection: page, accesses.
+    pub fn translation(&self, address: u64) -> Option<(PhysAddr, Protection)> {
+        let _lock = self.interlock.lock();
+        self.table().lookup(address).map(|leaf| (PhysAddr::new(leaf.physical), leaf.protection))
+    }
+}
+
+impl Drop for Pmap {
+    fn drop(&mut self) {
+        assert!(self.active() == 0, "an address space goes away while CPUs {:#b} run in it", self.active());
+        // Nobody runs it, so nothing of it is in any TLB: every CPU that did has loaded another root since.
+        let mut free = FrameChain::new();
+        // SAFETY: the root is this pmap's and nobody uses it any more.
+        let slots = unsafe { physical::words(self.root) };
+        for slot in &slots[..KERNEL_SLOTS] {
+            let entry = slot.load(Ordering::Relaxed);
+            if X86_64.is_present(entry) {
+                let table = X86_64.table_address(entry);
+                release_subtree(&X86_64, &DIRECT_MAP, table, 3, &mut |table| free.push(PhysAddr::new(table)));
+            }
+        }
+        free.push(self.root);
+        while let Some(table) = free.pop() {
+            // SAFETY: tables of this pmap, each named once, came from `FreshTables` (the root from `new`).
+            drop(unsafe { Frame::from_address(table) });
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Faults: from an address and an access to a translation, or to the reason why there is none.
+//!
+//! A fault takes a stamp, looks at the map under its lock for a moment, finds the page without a lock, and enters it under the
+//! pmap's lock if nothing was invalidated there since the stamp. It shares no lock with faults in other address
+//! spaces, and no memory is allocated for bookkeeping.
+
+use super::region::{Overlay, Region};
+use super::vmspace::{Vmspace, to_table};
+use super::vpage;
+use crate::debug::counters;
+use crate::mm::frame;
+use crate::pmap::{Commit, EnterError, Target};
+use dragonet_abi::Errno;
+use dragonet_abi::counters::Counter;
+use dragonet_abi::layout::PAGE_SIZE;
+use dragonet_abi::memory::Protection;
+use page_table::{CacheMode, Stamp};
+
+/// What an access wants. It is a load if neither a store nor a fetch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// A store.
+    pub write: bool,
+    /// An instruction fetch.
+    pub execute: bool,
+    /// From user mode, or on behalf of it: always so.
+    pub user: bool,
+}
+
+impl Access {
+    /// A load by or for a program.
+    pub const READ: Access = Access { write: false, execute: false, user: true };
+    /// A store by or for a program.
+    pub const WRITE: Access = Access { write: true, execute: false, user: true };
+
+    /// What the error code of a page fault says (SDM volume 3, 4.7).
+    pub const fn from_error_code(code: u64) -> Self {
+        Access { write: code & 2 != 0, execute: code & 0x10 != 0, user: code & 4 != 0 }
+    }
+}
+
+/// Why a fault cannot be resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultError {
+    /// Nothing is mapped there.
+    NotMapped,
+    /// The mapping does not allow the access.
+    Protection,
+    /// The mapping's virtual page table has no valid entry.
+    Vpagetable,
+    /// The virtual page table does not allow the access.
+    VpagetableDenied,
+    /// The virtual page table has reserved bits set, or names a page outside of the object.
+    VpagetableReserved,
+    /// No memory for the page.
+    OutOfMemory,
+}
+
+impl FaultError {
+    /// The error code that hardware would give if the tables that forbid the access were its own: P and RSV by the cause, W, U and
+    /// I by the access.
+    pub const fn error_code(self, access: Access) -> u64 {
+        let cause = match self {
+            FaultError::Protection | FaultError::VpagetableDenied => 1,
+            FaultError::VpagetableReserved => 1 | 8,
+            FaultError::NotMapped | FaultError::Vpagetable | FaultError::OutOfMemory => 0,
+        };
+        cause | (access.write as u64) << 1 | (access.user as u64) << 2 | (access.execute as u64) << 4
+    }
+}
+
+/// Attempts that one fault makes.
+const ATTEMPTS: u32 = 64;
+
+/// Result of one attempt.
+enum Attempt {
+    Done,
+    Again,
+}
+
+impl Vmspace {
+    /// Makes the access possible, or says why it is not. On success the access is tried again; it may fault again if something
+    /// changed meanwhile.
+    ///
+    /// # Errors
+    /// [`FaultError`].
+    pub fn handle_fault(&self, address: u64, access: Access) -> Result<(), FaultError> {
+        let page = address & !(PAGE_SIZE - 1);
+        for _ in 0..ATTEMPTS {
+            match self.attempt(page, access)? {
+                Attempt::Done => break,
+                Attempt::Again => core::hint::spin_loop(),
+            }
+        }
+        // Somebody invalidates this page all the time: let the access fault again, after a chance to be preempted or killed.
+        Ok(())
+    }
+
+    fn attempt(&self, page: u64, access: Access) -> Result<Attempt, FaultError> {
+        let stamp = self.pmap().stamp();
+        let (region, distance) = {
+            let map = self.map.lock();
+            let entry = map.find(page).ok_or(FaultError::NotMapped)?;
+            (entry.payload.clone(), page - entry.start)
+        };
+        let protection = region.protection;
+        if !protection.contains(Protection::READ)
+            || access.write && !protection.contains(Protection::WRITE)
+            || access.execute && !protection.contains(Protection::EXECUTE)
+        {
+            return Err(FaultError::Protection);
+        }
+        match (region.root, &region.overlay) {
+            (Some(root), _) => {
+                let index = region.offset + distance;
+                let Some(found) = vpage::translate(&region.object, root, index, access)? else {
+                    return Ok(Attempt::Again);
+                };
+                let mut allowed = protection;
+                allowed.set(Protection::WRITE, protection.contains(Protection::WRITE) && found.writable);
+                allowed.set(Protection::EXECUTE, protection.contains(Protection::EXECUTE) && found.executable);
+                self.enter_page(page, &region, found.page, allowed, stamp)
+            }
+            (None, Some(overlay)) => self.attempt_private(page, access, &region, overlay, distance, stamp),
+            (None, None) => {
+                let index = (region.offset + distance) / PAGE_SIZE;
+                self.enter_page(page, &region, index, protection, stamp)
+            }
+        }
+    }
+
+    /// A private mapping of an object: the copy if there is one, the object's page read-only, or a new copy.
+    fn attempt_private(
+        &self,
+        page: u64,
+        access: Access,
+        region: &Region,
+        overlay: &Overlay,
+        distance: u64,
+        stamp: Stamp,
+    ) -> Result<Attempt, FaultError> {
+        let copy_index = (overlay.offset + distance) / PAGE_SIZE;
+        let index = (region.offset + distance) / PAGE_SIZE;
+        if let Some(physical) = overlay.object.resident_page(copy_index) {
+            let target =
+                Target { physical, protection: to_table(region.protection), cache: CacheMode::WriteBack };
+            return self.enter(page, target, stamp);
+        }
+        if !access.write {
+            return self.enter_page(page, region, index, region.protection - Protection::WRITE, stamp);
+        }
+        overlay.object.prepare(copy_index).map_err(|_| FaultError::OutOfMemory)?;
+        let mut copy = frame::allocate().map_err(|_| FaultError::OutOfMemory)?;
+        region.object.copy_page(index, &mut copy).map_err(|_| FaultError::Protection)?;
+        counters::count(Counter::PageCopied);
+        let target = Target {
+            physical: copy.address(),
+            protection: to_table(region.protection),
+            cache: CacheMode::WriteBack,
+        };
+        let insert = || overlay.object.insert(copy_index, copy);
+        match self.pmap().commit_copy(page, target, stamp, insert) {
+            Ok(Commit::Done) => Ok(Attempt::Done),
+            Ok(Commit::Again) => Ok(Attempt::Again),
+            Err(_) => Err(FaultError::OutOfMemory),
+        }
+    }
+
+    /// Enters a page of the region's object.
+    fn enter_page(
+        &self,
+        page: u64,
+        region: &Region,
+        index: u64,
+        protection: Protection,
+        stamp: Stamp,
+    ) -> Result<Attempt, FaultError> {
+        let (physical, cache) = region.object.page(index).map_err(|error| match error {
+            Errno::ENOMEM => FaultError::OutOfMemory,
+            _ => FaultError::NotMapped,
+        })?;
+        self.enter(page, Target { physical, protection: to_table(protection), cache }, stamp)
+    }
+
+    fn enter(&self, page: u64, target: Target, stamp: Stamp) -> Result<Attempt, FaultError> {
+        match self.pmap().enter(page, target, stamp) {
+            Ok(()) => Ok(Attempt::Done),
+            Err(EnterError::Stale) => Ok(Attempt::Again),
+            Err(EnterError::OutOfMemory) => Err(FaultError::OutOfMemory),
+        }
+    }
+}

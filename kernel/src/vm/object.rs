@@ -1,0 +1,231 @@
+//! Memory objects: pages by index, from anonymous memory, a boot module or a device.
+
+use super::OBJECTS;
+use crate::debug::counters;
+use crate::mm::frame::{self, Frame, OwnedFrames};
+use crate::mm::physical::{self, ModuleMemory};
+use crate::mm::{Discard, PageTree};
+use alloc::sync::Arc;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+use dragonet_abi::Errno;
+use dragonet_abi::counters::Counter;
+use dragonet_abi::layout::{MAX_OBJECT_SIZE, PAGE_SIZE};
+use page_table::CacheMode;
+use x86_64::PhysAddr;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// Where the pages are.
+#[derive(Debug)]
+pub(super) enum Backing {
+    /// Owned, zero-filled when first touched, never taken away while the object lives.
+    Anonymous(PageTree),
+    /// The same, private to one vmspace, which can drop pages of it.
+    Private(PageTree),
+    /// A boot module: memory that was there from the start, never written, never freed.
+    Module(ModuleMemory),
+    /// Registers or a frame buffer.
+    Device(PhysAddr, CacheMode),
+}
+
+/// A memory object. Shared by reference counting; its pages go when the last mapping and the last handle are gone.
+#[derive(Debug)]
+pub struct MemoryObject {
+    id: u64,
+    size: u64,
+    backing: Backing,
+}
+
+impl MemoryObject {
+    fn create(size: u64, backing: Backing) -> Arc<Self> {
+        OBJECTS.fetch_add(1, Ordering::Relaxed);
+        Arc::new(MemoryObject { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), size, backing })
+    }
+
+    /// Zeroes of `size` bytes, rounded up to pages; they take memory when they are touched.
+    ///
+    /// # Errors
+    /// EINVAL for 0; ENOMEM above [`MAX_OBJECT_SIZE`] or when memory is low.
+    pub fn anonymous(size: u64) -> Result<Arc<Self>, Errno> {
+        let size = rounded(size)?;
+        let pages = PageTree::new(size / PAGE_SIZE, Discard::Never)?;
+        Ok(Self::create(size, Backing::Anonymous(pages)))
+    }
+
+    /// The same for the private memory of one vmspace.
+    pub(super) fn private(size: u64) -> Result<Arc<Self>, Errno> {
+        let size = rounded(size)?;
+        let pages = PageTree::new(size / PAGE_SIZE, Discard::Allowed)?;
+        Ok(Self::create(size, Backing::Private(pages)))
+    }
+
+    /// A boot module's memory, page-aligned, as a read-only object; private mappings of it copy on write.
+    ///
+    /// # Errors
+    /// EINVAL if the range is misaligned, empty, or not inside a boot module.
+    pub fn module(physical: PhysAddr, size: u64) -> Result<Arc<Self>, Errno> {
+        Ok(Self::create(size, Backing::Module(ModuleMemory::new(physical, size)?)))
+    }
+
+    /// Device memory, uncached.
+    ///
+    /// # Errors
+    /// EINVAL if the range is misaligned, empty or wraps; EACCES if it has memory of the kernel in it.
+    pub fn device(physical: PhysAddr, size: u64) -> Result<Arc<Self>, Errno> {
+        check_physical(physical, size)?;
+        if physical::is_kernel_memory(physical, size) {
+            return Err(Errno::EACCES);
+        }
+        Ok(Self::create(size, Backing::Device(physical, CacheMode::Uncached)))
+    }
+
+    /// Bytes. What lies between the end and the end of its page can be mapped with it.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Unique over the life of the system.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Pages of memory that the object owns now.
+    pub fn resident_pages(&self) -> u64 {
+        match &self.backing {
+            Backing::Anonymous(pages) | Backing::Private(pages) => pages.resident() as u64,
+            Backing::Module(_) | Backing::Device(..) => 0,
+        }
+    }
+
+    /// True if stores may reach the object.
+    pub(super) fn is_writable(&self) -> bool {
+        !matches!(self.backing, Backing::Module(_))
+    }
+
+    /// True if the object can hold a virtual page table.
+    pub(super) fn is_anonymous(&self) -> bool {
+        matches!(self.backing, Backing::Anonymous(_))
+    }
+
+    /// True if the object belongs to one vmspace, which can drop its pages.
+    pub(super) fn is_private(&self) -> bool {
+        matches!(self.backing, Backing::Private(_))
+    }
+
+    /// True if it can be mapped privately.
+    pub(super) fn can_be_copied(&self) -> bool {
+        matches!(self.backing, Backing::Anonymous(_) | Backing::Module(_))
+    }
+
+    /// True if a program can wait on its words.
+    pub(super) fn is_memory(&self) -> bool {
+        !matches!(self.backing, Backing::Device(..))
+    }
+
+    /// Pages that can be mapped.
+    pub(super) fn pages(&self) -> u64 {
+        self.size.div_ceil(PAGE_SIZE)
+    }
+
+    /// The pages of anonymous memory that cannot go away, for the walker of virtual page tables.
+    pub(super) fn stable_pages(&self) -> Option<&PageTree> {
+        match &self.backing {
+            Backing::Anonymous(pages) => Some(pages),
+            _ => None,
+        }
+    }
+
+    /// The page at `index` and its memory type, zero-filled now if it was never touched.
+    ///
+    /// # Errors
+    /// ERANGE beyond the end; ENOMEM.
+    pub(super) fn page(&self, index: u64) -> Result<(PhysAddr, CacheMode), Errno> {
+        if index >= self.pages() {
+            return Err(Errno::ERANGE);
+        }
+        match &self.backing {
+            Backing::Anonymous(pages) | Backing::Private(pages) => {
+                let (page, _) = pages.get_or_insert(index, || {
+                    counters::count(Counter::PageZeroed);
+                    frame::allocate_zeroed()
+                })?;
+                Ok((page, CacheMode::WriteBack))
+            }
+            Backing::Module(module) => Ok((module.page(index).ok_or(Errno::ERANGE)?, CacheMode::WriteBack)),
+            Backing::Device(base, cache) => Ok((*base + index * PAGE_SIZE, *cache)),
+        }
+    }
+
+    /// The page at `index` if it is there.
+    pub(super) fn resident_page(&self, index: u64) -> Option<PhysAddr> {
+        match &self.backing {
+            Backing::Anonymous(pages) | Backing::Private(pages) => pages.get(index),
+            Backing::Module(_) | Backing::Device(..) => None,
+        }
+    }
+
+    /// Copies the page at `index` into `frame`.
+    ///
+    /// # Errors
+    /// ERANGE beyond the end; EACCES for devices and private memory.
+    pub(super) fn copy_page(&self, index: u64, frame: &mut Frame) -> Result<(), Errno> {
+        if index >= self.pages() {
+            return Err(Errno::ERANGE);
+        }
+        match &self.backing {
+            Backing::Anonymous(pages) => pages.copy_page(index, frame),
+            Backing::Module(module) if module.copy_page(index, frame) => {}
+            Backing::Module(_) => return Err(Errno::ERANGE),
+            Backing::Private(_) | Backing::Device(..) => return Err(Errno::EACCES),
+        }
+        Ok(())
+    }
+
+    /// Builds the way for [`Self::insert`].
+    ///
+    /// # Errors
+    /// ENOMEM; ERANGE beyond the end.
+    pub(super) fn prepare(&self, index: u64) -> Result<(), Errno> {
+        match &self.backing {
+            Backing::Anonymous(pages) | Backing::Private(pages) => pages.prepare(index),
+            Backing::Module(_) | Backing::Device(..) => Err(Errno::EACCES),
+        }
+    }
+
+    /// Puts a page at `index`; false, and the page is freed, if there is one.
+    pub(super) fn insert(&self, index: u64, page: Frame) -> bool {
+        match &self.backing {
+            Backing::Anonymous(pages) | Backing::Private(pages) => pages.insert(index, page).is_ok(),
+            Backing::Module(_) | Backing::Device(..) => false,
+        }
+    }
+
+    /// Takes pages of private memory out, up to `most`, and returns where it stopped. Nothing for other objects.
+    pub(super) fn take(&self, range: Range<u64>, most: usize, taken: &mut OwnedFrames) -> u64 {
+        match &self.backing {
+            Backing::Private(pages) => pages.take(range, most, taken),
+            _ => range.end,
+        }
+    }
+}
+
+impl Drop for MemoryObject {
+    fn drop(&mut self) {
+        OBJECTS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn rounded(size: u64) -> Result<u64, Errno> {
+    match size {
+        0 => Err(Errno::EINVAL),
+        _ if size > MAX_OBJECT_SIZE => Err(Errno::ENOMEM),
+        _ => Ok(size.next_multiple_of(PAGE_SIZE)),
+    }
+}
+
+fn check_physical(physical: PhysAddr, size: u64) -> Result<(), Errno> {
+    let end = physical.as_u64().checked_add(size).ok_or(Errno::EINVAL)?;
+    let aligned = physical.is_aligned(PAGE_SIZE);
+    if size == 0 || !aligned || end > 1 << 52 { Err(Errno::EINVAL) } else { Ok(()) }
+}

@@ -1,0 +1,84 @@
+//! What a map entry is: object, offset, rights and kind.
+
+use super::object::MemoryObject;
+use alloc::sync::Arc;
+use dragonet_abi::memory::{Protection, Vpte};
+use vm_map::Payload;
+
+/// A private mapping's own pages.
+#[derive(Clone, Debug)]
+pub(super) struct Overlay {
+    /// The copies, by page.
+    pub(super) object: Arc<MemoryObject>,
+    /// Byte in it that the entry's start corresponds to.
+    pub(super) offset: u64,
+}
+
+/// Payload of a map entry.
+#[derive(Clone, Debug)]
+pub(super) struct Region {
+    pub(super) object: Arc<MemoryObject>,
+    /// Byte in the object that the entry's start corresponds to. With a virtual page table: index of the entry's start.
+    pub(super) offset: u64,
+    /// Accesses allowed now.
+    pub(super) protection: Protection,
+    /// Accesses that `mprotect` can give.
+    pub(super) maximum: Protection,
+    /// Where writes go, if not to the object.
+    pub(super) overlay: Option<Overlay>,
+    /// Root entry, if translations come from a page table in the object.
+    pub(super) root: Option<Vpte>,
+}
+
+impl Region {
+    /// What a program gets that asks for `protection`. Write and execute cannot be asked for together; in a mapping with a virtual
+    /// page table, whose entries decide page by page, execute comes with the right to it.
+    pub(super) fn effective(&self, protection: Protection) -> Protection {
+        if self.root.is_some() && protection.contains(Protection::READ) {
+            protection | self.maximum & Protection::EXECUTE
+        } else {
+            protection
+        }
+    }
+}
+
+impl Payload for Region {
+    fn advance(&mut self, bytes: u64) {
+        self.offset += bytes;
+        if let Some(overlay) = &mut self.overlay {
+            overlay.offset += bytes;
+        }
+    }
+}
+
+/// Kind of an entry, for inspection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// Writes go to the object.
+    Shared,
+    /// Writes go to private copies, or the object is this mapping's own.
+    Private,
+    /// Translated by a virtual page table with this root.
+    Vpagetable(Vpte),
+}
+
+/// An entry as shown to those who inspect a vmspace.
+#[derive(Clone, Copy, Debug)]
+pub struct EntryInfo {
+    /// First address.
+    pub start: u64,
+    /// First address above.
+    pub end: u64,
+    /// Accesses allowed.
+    pub protection: Protection,
+    /// Accesses that can be allowed.
+    pub maximum: Protection,
+    /// Kind.
+    pub kind: EntryKind,
+    /// Identity of the object.
+    pub object: u64,
+    /// Offset in the object.
+    pub offset: u64,
+    /// Pages that the object (and the private copies) own, wherever mapped.
+    pub resident: u64,
+}

@@ -1,0 +1,66 @@
+//! Reading and writing any vmspace, running or not: through its own faults, so that private copies, virtual page tables and
+//! dirty bits are treated as if the program itself had made the access.
+
+use super::fault::Access;
+use super::vmspace::Vmspace;
+use dragonet_abi::Errno;
+use dragonet_abi::layout::{USER_END, USER_START};
+
+impl Vmspace {
+    /// Reads from `address` on and returns how much, short at the first page that cannot be read.
+    ///
+    /// # Errors
+    /// EFAULT if the first page cannot be read; ENOMEM.
+    pub fn read(&self, address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let mut done = 0;
+        while done < buffer.len() {
+            let rest = &mut buffer[done..];
+            match self.transfer(address, done, Access::READ, |at| self.pmap().read_bytes(at, rest)) {
+                Ok(count) => done += count,
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    /// Writes from `address` on and returns how much, short at the first page that cannot be written.
+    ///
+    /// # Errors
+    /// EFAULT if the first page cannot be written; ENOMEM.
+    pub fn write(&self, address: u64, bytes: &[u8]) -> Result<usize, Errno> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let rest = &bytes[done..];
+            match self.transfer(address, done, Access::WRITE, |at| self.pmap().write_bytes(at, rest)) {
+                Ok(count) => done += count,
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    /// One page's part of a transfer. The page may go away between the fault and the copy, so both are repeated.
+    fn transfer(
+        &self,
+        start: u64,
+        done: usize,
+        access: Access,
+        mut copy: impl FnMut(u64) -> Option<usize>,
+    ) -> Result<usize, Errno> {
+        let address = start.checked_add(done as u64).filter(|at| (USER_START..USER_END).contains(at));
+        let address = address.ok_or(Errno::EFAULT)?;
+        for _ in 0..ATTEMPTS {
+            if let Some(count) = copy(address) {
+                return Ok(count);
+            }
+            self.handle_fault(address, access)?;
+        }
+        // Device memory is mapped but never copied.
+        Err(Errno::EFAULT)
+    }
+}
+
+/// Faults after which a page is taken for one that cannot be copied.
+const ATTEMPTS: u32 = 1000;

@@ -1,0 +1,406 @@
+//! A vmspace: its map, and the operations on ranges of it.
+//!
+//! Order of every operation: check the arguments; under the map's lock change the entries and then bring the page table into
+//! line (which waits for the flush); let go of the lock; only then drop what the old entries held. So when an operation
+//! returns no CPU can use what it took away, and no page is freed before.
+
+use super::object::MemoryObject;
+use super::region::{EntryInfo, EntryKind, Overlay, Region};
+use super::{VMSPACES, fault::FaultError};
+use crate::mm;
+use crate::pmap::Pmap;
+use crate::sync::{Rank, SpinLock};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::ops::Range;
+use core::sync::atomic::Ordering;
+use dragonet_abi::Errno;
+use dragonet_abi::layout::{PAGE_SIZE, PLACEMENT_END, PLACEMENT_START, USER_END, USER_START};
+use dragonet_abi::memory::{MapFlags, Protection, Vpte};
+use vm_map::{Entry, Full, InsertError, Map, Removed};
+
+/// Entries of one vmspace at most.
+const MAX_ENTRIES: usize = 65_536;
+/// Everything that tables of the program's half can span.
+const TABLE_SPAN: Range<u64> = 0..1 << 47;
+/// Above this, narrowing drops translations instead of editing them: the work is then bounded by the number of tables.
+const NARROW_IN_PLACE: u64 = 4 << 20;
+
+/// What to map, where and how. See `dragonet_abi::memory`.
+#[derive(Clone, Debug)]
+pub struct MapArguments {
+    /// Page-aligned address, a hint unless `FIXED`; 0 for none.
+    pub address: u64,
+    /// Bytes, above 0; rounded up to pages.
+    pub length: u64,
+    /// Accesses.
+    pub protection: Protection,
+    /// How.
+    pub flags: MapFlags,
+    /// The object, unless `ANONYMOUS`.
+    pub object: Option<Arc<MemoryObject>>,
+    /// Accesses that the rights on the object allow. Means nothing with `ANONYMOUS`.
+    pub maximum: Protection,
+    /// Page-aligned byte in the object. With `VPAGETABLE`: index at which the mapping's start is looked up.
+    pub offset: u64,
+}
+
+/// Numbers about a vmspace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VmspaceStatistics {
+    /// Pages with a translation now.
+    pub resident_pages: u64,
+    /// Pages of the page table.
+    pub table_pages: u64,
+    /// Map entries.
+    pub entries: u64,
+}
+
+/// Identity of a word of memory, the same through every shared mapping of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WordKey {
+    /// Id of the memory object.
+    pub object: u64,
+    /// Byte in it.
+    pub offset: u64,
+}
+
+/// An address space of a program.
+pub struct Vmspace {
+    pub(super) map: SpinLock<Map<Region>>,
+    /// In a box, so that it stays where CPUs that run it know it.
+    pmap: Box<Pmap>,
+}
+
+impl Vmspace {
+    /// An empty address space.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn new() -> Result<Arc<Self>, Errno> {
+        mm::check_headroom()?;
+        let pmap = Box::new(Pmap::new()?);
+        VMSPACES.fetch_add(1, Ordering::Relaxed);
+        let map = Map::new(USER_START..USER_END, MAX_ENTRIES);
+        Ok(Arc::new(Vmspace { map: SpinLock::new(Rank::VmspaceMap, map), pmap }))
+    }
+
+    /// The page table.
+    pub(crate) fn pmap(&self) -> &Pmap {
+        &self.pmap
+    }
+
+    /// Maps memory and returns its address.
+    ///
+    /// # Errors
+    /// EINVAL for arguments that contradict themselves or the manual; EACCES for more than the rights on the object allow; ERANGE
+    /// for a range outside of the object; EEXIST with `EXCLUSIVE`; ENOMEM if there is no room.
+    pub fn map(&self, arguments: &MapArguments) -> Result<u64, Errno> {
+        mm::check_headroom()?;
+        let length = page_rounded(arguments.length)?;
+        let region = region_for(arguments, length)?;
+        let (address, _removed) = self.place(arguments, length, region)?;
+        Ok(address)
+    }
+
+    /// Finds the address and inserts the entry. What it replaces is dropped by the caller, without the lock.
+    fn place(
+        &self,
+        arguments: &MapArguments,
+        length: u64,
+        region: Region,
+    ) -> Result<(u64, Removed<Region>), Errno> {
+        let fixed = arguments.flags.contains(MapFlags::FIXED);
+        let exclusive = arguments.flags.contains(MapFlags::EXCLUSIVE);
+        let mut removed = Removed::new();
+        let mut map = self.map.lock();
+        let start = if fixed {
+            let range = checked_range(arguments.address, length)?;
+            if !map.is_free(range.clone()) {
+                if exclusive {
+                    return Err(Errno::EEXIST);
+                }
+                removed = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
+                self.forget(&map, &range);
+            }
+            range.start
+        } else {
+            let hint = checked_range(arguments.address, length).ok();
+            match hint.filter(|range| map.is_free(range.clone())) {
+                Some(range) => range.start,
+                None => map.find_gap(length, PLACEMENT_START..PLACEMENT_END).ok_or(Errno::ENOMEM)?,
+            }
+        };
+        match map.insert(start..start + length, region) {
+            Ok(()) => Ok((start, removed)),
+            Err(InsertError::Full) => Err(Errno::ENOMEM),
+            Err(InsertError::Overlap) => Err(Errno::EEXIST),
+        }
+    }
+
+    /// Removes translations of a range whose entries are gone, with the tables that served only them.
+    fn forget(&self, map: &Map<Region>, range: &Range<u64>) {
+        let gap = map.gap_around(range.clone());
+        let limits = map.limits();
+        // Where the gap reaches a limit of the map nothing can be beyond, so tables that stick out can go too.
+        let start = if gap.start == limits.start { TABLE_SPAN.start } else { gap.start };
+        let end = if gap.end == limits.end { TABLE_SPAN.end } else { gap.end };
+        self.pmap.remove(range, &(start..end));
+    }
+
+    /// Unmaps a range; holes are allowed. When it returns no CPU can reach what was there.
+    ///
+    /// # Errors
+    /// EINVAL if the range is misaligned, empty or not a program's; ENOMEM if entries must be split and there are too many.
+    pub fn unmap(&self, address: u64, length: u64) -> Result<(), Errno> {
+        let range = checked_range(address, page_rounded(length)?)?;
+        let removed = self.unmap_range(&range)?;
+        drop(removed);
+        Ok(())
+    }
+
+    fn unmap_range(&self, range: &Range<u64>) -> Result<Removed<Region>, Errno> {
+        let mut map = self.map.lock();
+        if map.must_split(range.clone()) {
+            mm::check_headroom()?;
+        }
+        let removed = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
+        if !removed.is_empty() {
+            self.forget(&map, range);
+        }
+        Ok(removed)
+    }
+
+    /// Unmaps everything.
+    pub fn clear(&self) {
+        // No entry sticks out of the whole, so nothing is split and it cannot fail.
+        let removed = self.unmap_range(&(USER_START..USER_END));
+        drop(removed);
+    }
+
+    /// Changes what accesses are allowed.
+    ///
+    /// # Errors
+    /// EINVAL for a bad range or combination; ENOMEM if there is a hole, or too many entries; EACCES for more than the rights allow.
+    pub fn protect(&self, address: u64, length: u64, protection: Protection) -> Result<(), Errno> {
+        let range = checked_range(address, page_rounded(length)?)?;
+        mm::check_headroom()?;
+        let mut map = self.map.lock();
+        if !map.covers(range.clone()) {
+            return Err(Errno::ENOMEM);
+        }
+        let mut lost = Protection::empty();
+        for entry in map.overlapping(range.clone()) {
+            check_protection(protection, entry.payload.root.is_some())?;
+            if !entry.payload.maximum.contains(protection) {
+                return Err(Errno::EACCES);
+            }
+            lost |= entry.payload.protection - entry.payload.effective(protection);
+        }
+        map.update(range.clone(), |region| region.protection = region.effective(protection))
+            .map_err(|Full| Errno::ENOMEM)?;
+        if lost.is_empty() {
+            // More is allowed: translations are widened by the faults that need it.
+        } else if protection.contains(Protection::READ) && range.end - range.start <= NARROW_IN_PLACE {
+            self.pmap.narrow(&range, to_table(protection));
+        } else {
+            self.pmap.remove(&range, &range);
+        }
+        Ok(())
+    }
+
+    /// Numbers for tools.
+    pub fn statistics(&self) -> VmspaceStatistics {
+        VmspaceStatistics {
+            resident_pages: self.pmap.resident_pages(),
+            table_pages: self.pmap.table_pages(),
+            entries: self.map.lock().len() as u64,
+        }
+    }
+
+    /// Identity of the 32-bit word at `address`, for waiting on it.
+    ///
+    /// # Errors
+    /// EINVAL if the address is misaligned or lies in device memory or a virtual page table's mapping; EFAULT if nothing
+    /// readable is mapped there.
+    pub fn word_key(&self, address: u64) -> Result<WordKey, Errno> {
+        if !address.is_multiple_of(4) {
+            return Err(Errno::EINVAL);
+        }
+        let map = self.map.lock();
+        let entry = map.find(address).ok_or(Errno::EFAULT)?;
+        let region = entry.payload;
+        if !region.protection.contains(Protection::READ) {
+            return Err(Errno::EFAULT);
+        }
+        if region.root.is_some() || !region.object.is_memory() {
+            return Err(Errno::EINVAL);
+        }
+        let distance = address - entry.start;
+        Ok(match &region.overlay {
+            // Private: nobody else has this word, whether it is copied already or not.
+            Some(overlay) => WordKey { object: overlay.object.id(), offset: overlay.offset + distance },
+            None => WordKey { object: region.object.id(), offset: region.offset + distance },
+        })
+    }
+
+    /// Calls `visit` with up to `most` entries from `address` on; returns where to go on, or `None` at the end. The map's lock is
+    /// held meanwhile.
+    pub fn for_each_entry(&self, address: u64, most: usize, mut visit: impl FnMut(EntryInfo)) -> Option<u64> {
+        let map = self.map.lock();
+        for (number, entry) in map.overlapping(address.min(USER_END)..USER_END).enumerate() {
+            if number == most {
+                return Some(entry.start);
+            }
+            visit(describe(&entry));
+        }
+        None
+    }
+}
+
+impl Drop for Vmspace {
+    fn drop(&mut self) {
+        self.clear();
+        VMSPACES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl From<FaultError> for Errno {
+    fn from(error: FaultError) -> Self {
+        match error {
+            FaultError::OutOfMemory => Errno::ENOMEM,
+            _ => Errno::EFAULT,
+        }
+    }
+}
+
+fn describe(entry: &Entry<&Region>) -> EntryInfo {
+    let region = entry.payload;
+    let copies = region.overlay.as_ref().map_or(0, |overlay| overlay.object.resident_pages());
+    let kind = match region.root {
+        Some(root) => EntryKind::Vpagetable(root),
+        None if region.overlay.is_some() || region.object.is_private() => EntryKind::Private,
+        None => EntryKind::Shared,
+    };
+    EntryInfo {
+        start: entry.start,
+        end: entry.end,
+        protection: region.protection,
+        maximum: region.maximum,
+        kind,
+        object: region.object.id(),
+        offset: region.offset,
+        resident: region.object.resident_pages() + copies,
+    }
+}
+
+/// Rights as page tables know them.
+pub(super) fn to_table(protection: Protection) -> page_table::Protection {
+    page_table::Protection::from_bits_truncate(protection.bits() as u8)
+}
+
+/// Bytes rounded up to pages.
+pub(super) fn page_rounded(length: u64) -> Result<u64, Errno> {
+    match length {
+        0 => Err(Errno::EINVAL),
+        _ => length.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL),
+    }
+}
+
+/// A page-aligned range of a program's addresses.
+pub(super) fn checked_range(address: u64, length: u64) -> Result<Range<u64>, Errno> {
+    let end = address.checked_add(length).ok_or(Errno::EINVAL)?;
+    if !address.is_multiple_of(PAGE_SIZE) || address < USER_START || end > USER_END {
+        return Err(Errno::EINVAL);
+    }
+    Ok(address..end)
+}
+
+/// Combinations that no mapping has. Pages of a virtual page table may be anything: their owner decides page by page.
+fn check_protection(protection: Protection, vpagetable: bool) -> Result<(), Errno> {
+    let known = Protection::all().contains(protection);
+    let write = protection.contains(Protection::WRITE);
+    let read = protection.contains(Protection::READ);
+    let execute = protection.contains(Protection::EXECUTE);
+    if !known || !read && (write || execute) || write && execute && !vpagetable {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
+/// Checks what can be checked without the map, and makes the entry.
+fn region_for(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
+    let flags = arguments.flags;
+    let shared = flags.contains(MapFlags::SHARED);
+    let vpagetable = flags.contains(MapFlags::VPAGETABLE);
+    if !MapFlags::all().contains(flags)
+        || shared == flags.contains(MapFlags::PRIVATE)
+        || flags.contains(MapFlags::ANONYMOUS) == arguments.object.is_some()
+        || !arguments.offset.is_multiple_of(PAGE_SIZE)
+        || length > USER_END - USER_START
+    {
+        return Err(Errno::EINVAL);
+    }
+    check_protection(arguments.protection, vpagetable)?;
+    if vpagetable {
+        return vpagetable_region(arguments, length);
+    }
+    let Some(object) = arguments.object.clone() else {
+        let object = if shared { MemoryObject::anonymous(length)? } else { MemoryObject::private(length)? };
+        let (protection, maximum) = (arguments.protection, Protection::all());
+        return Ok(Region { object, offset: 0, protection, maximum, overlay: None, root: None });
+    };
+    let end = arguments.offset.checked_add(length).ok_or(Errno::ERANGE)?;
+    if end > object.pages() * PAGE_SIZE {
+        return Err(Errno::ERANGE);
+    }
+    let mut maximum = arguments.maximum;
+    if !maximum.contains(Protection::READ) {
+        return Err(Errno::EACCES);
+    }
+    if shared && !object.is_writable() {
+        maximum -= Protection::WRITE;
+    } else if !shared {
+        if !object.can_be_copied() {
+            return Err(Errno::EINVAL);
+        }
+        // Who may read may write to a copy.
+        maximum |= Protection::WRITE;
+    }
+    if !maximum.contains(arguments.protection) {
+        return Err(Errno::EACCES);
+    }
+    let overlay = match shared {
+        true => None,
+        false => Some(Overlay { object: MemoryObject::private(length)?, offset: 0 }),
+    };
+    let (offset, protection) = (arguments.offset, arguments.protection);
+    Ok(Region { object, offset, protection, maximum, overlay, root: None })
+}
+
+/// The entry of a mapping with a virtual page table. The offset is the index base of the table and has no bound but the
+/// table's own; until a root is set every access faults.
+fn vpagetable_region(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
+    let needed = Protection::READ | Protection::WRITE;
+    let object = arguments.object.clone().filter(|object| object.is_anonymous()).ok_or(Errno::EINVAL)?;
+    if !arguments.flags.contains(MapFlags::SHARED) || !arguments.protection.contains(needed) {
+        return Err(Errno::EINVAL);
+    }
+    if !arguments.maximum.contains(needed) || !arguments.maximum.contains(arguments.protection) {
+        return Err(Errno::EACCES);
+    }
+    let end = arguments.offset.checked_add(length).ok_or(Errno::ERANGE)?;
+    if end > page_table::ADDRESS_END {
+        return Err(Errno::ERANGE);
+    }
+    let mut region = Region {
+        object,
+        offset: arguments.offset,
+        protection: arguments.protection,
+        maximum: arguments.maximum,
+        overlay: None,
+        root: Some(Vpte(0)),
+    };
+    region.protection = region.effective(arguments.protection);
+    Ok(region)
+}

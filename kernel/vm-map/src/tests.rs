@@ -1,0 +1,177 @@
+//! The map against a naive model: one cell per page.
+
+use super::*;
+use proptest::prelude::*;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Backing {
+    id: u32,
+    offset: u64,
+    mark: u32,
+}
+
+impl Payload for Backing {
+    fn advance(&mut self, bytes: u64) {
+        self.offset += bytes;
+    }
+}
+
+const PAGE: u64 = 4096;
+const PAGES: usize = 64;
+const LIMITS: Range<u64> = 16 * PAGE..(16 + PAGES as u64) * PAGE;
+
+/// What each page maps to: object, byte offset in it, mark.
+type Model = [Option<(u32, u64, u32)>; PAGES];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(usize, usize, u32),
+    Remove(usize, usize),
+    Update(usize, usize, u32),
+}
+
+fn bytes(start: usize, length: usize) -> Range<u64> {
+    let start = LIMITS.start + start as u64 * PAGE;
+    start..start + length as u64 * PAGE
+}
+
+fn range() -> impl Strategy<Value = (usize, usize)> {
+    (0..PAGES).prop_flat_map(|start| (Just(start), 1..=PAGES - start))
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (range(), any::<u32>()).prop_map(|((start, length), id)| Step::Insert(start, length, id)),
+        range().prop_map(|(start, length)| Step::Remove(start, length)),
+        (range(), 1..100u32).prop_map(|((start, length), mark)| Step::Update(start, length, mark)),
+    ]
+}
+
+fn flatten(map: &Map<Backing>) -> Model {
+    let mut model = [None; PAGES];
+    for (page, cell) in model.iter_mut().enumerate() {
+        let address = LIMITS.start + page as u64 * PAGE;
+        *cell = map
+            .find(address)
+            .map(|entry| (entry.payload.id, entry.payload.offset + (address - entry.start), entry.payload.mark));
+    }
+    model
+}
+
+fn apply(map: &mut Map<Backing>, model: &mut Model, step: &Step) -> Result<(), TestCaseError> {
+    match *step {
+        Step::Insert(start, length, id) => {
+            let free = model[start..start + length].iter().all(Option::is_none);
+            let result = map.insert(bytes(start, length), Backing { id, offset: 0, mark: 0 });
+            prop_assert_eq!(result, if free { Ok(()) } else { Err(InsertError::Overlap) });
+            if free {
+                for page in 0..length {
+                    model[start + page] = Some((id, page as u64 * PAGE, 0));
+                }
+            }
+        }
+        Step::Remove(start, length) => {
+            let removed = map.remove(bytes(start, length)).unwrap();
+            let mut seen = [None; PAGES];
+            for entry in removed.iter() {
+                let first = ((entry.start - LIMITS.start) / PAGE) as usize;
+                for page in 0..((entry.end - entry.start) / PAGE) as usize {
+                    let backing = entry.payload;
+                    seen[first + page] = Some((backing.id, backing.offset + page as u64 * PAGE, backing.mark));
+                }
+            }
+            let mut expected = [None; PAGES];
+            expected[start..start + length].copy_from_slice(&model[start..start + length]);
+            prop_assert_eq!(seen, expected);
+            model[start..start + length].fill(None);
+        }
+        Step::Update(start, length, mark) => {
+            map.update(bytes(start, length), |backing| backing.mark = mark).unwrap();
+            for cell in model[start..start + length].iter_mut().flatten() {
+                cell.2 = mark;
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn behaves_like_one_cell_per_page(
+        steps in prop::collection::vec(step(), 1..40),
+        (start, length) in range(),
+    ) {
+        let mut map = Map::new(LIMITS, 1000);
+        let mut model: Model = [None; PAGES];
+        for step in &steps {
+            apply(&mut map, &mut model, step)?;
+            prop_assert_eq!(flatten(&map), model);
+        }
+        let cells = &model[start..start + length];
+        prop_assert_eq!(map.covers(bytes(start, length)), cells.iter().all(Option::is_some));
+        prop_assert_eq!(map.is_free(bytes(start, length)), cells.iter().all(Option::is_none));
+
+        let first_gap = (0..=PAGES - length)
+            .find(|&at| model[at..at + length].iter().all(Option::is_none))
+            .map(|at| LIMITS.start + at as u64 * PAGE);
+        prop_assert_eq!(map.find_gap(length as u64 * PAGE, LIMITS), first_gap);
+
+        let mut low = start;
+        while low > 0 && model[low - 1].is_none() {
+            low -= 1;
+        }
+        let mut high = start + length;
+        while high < PAGES && model[high].is_none() {
+            high += 1;
+        }
+        prop_assert_eq!(map.gap_around(bytes(start, length)), bytes(low, high - low));
+    }
+
+    #[test]
+    fn never_exceeds_its_most(steps in prop::collection::vec(step(), 1..60)) {
+        let mut map = Map::new(LIMITS, 4);
+        for step in &steps {
+            let before = flatten(&map);
+            let refused = match *step {
+                Step::Insert(start, length, id) => {
+                    map.insert(bytes(start, length), Backing { id, offset: 0, mark: 0 }).is_err()
+                }
+                Step::Remove(start, length) => map.remove(bytes(start, length)).is_err(),
+                Step::Update(start, length, mark) => {
+                    map.update(bytes(start, length), |backing| backing.mark = mark).is_err()
+                }
+            };
+            prop_assert!(map.len() <= 4);
+            if refused {
+                prop_assert_eq!(flatten(&map), before);
+            }
+        }
+    }
+}
+
+#[test]
+fn clipping_moves_the_offset() {
+    let mut map = Map::new(LIMITS, 10);
+    map.insert(bytes(4, 8), Backing { id: 7, offset: 0x10_0000, mark: 0 }).unwrap();
+    assert!(map.must_split(bytes(6, 2)));
+    let removed = map.remove(bytes(6, 2)).unwrap();
+    assert_eq!(removed.iter().map(|entry| entry.range()).collect::<Vec<_>>(), [bytes(6, 2)]);
+    assert!(!map.must_split(bytes(6, 2)));
+    let lower = map.find(bytes(4, 1).start).unwrap();
+    let upper = map.find(bytes(8, 1).start).unwrap();
+    assert_eq!((lower.end, lower.payload.offset), (bytes(6, 1).start, 0x10_0000));
+    assert_eq!((upper.start, upper.payload.offset), (bytes(8, 1).start, 0x10_4000));
+    assert_eq!(upper.end, bytes(12, 1).start);
+}
+
+#[test]
+fn find_gap_respects_its_window() {
+    let mut map = Map::new(LIMITS, 10);
+    map.insert(bytes(0, 10), Backing { id: 1, offset: 0, mark: 0 }).unwrap();
+    assert_eq!(map.find_gap(PAGE, bytes(5, 20)), Some(bytes(10, 1).start));
+    assert_eq!(map.find_gap(16 * PAGE, bytes(5, 20)), None);
+    assert_eq!(map.find_gap(u64::MAX - 4095, LIMITS), None);
+    assert_eq!(map.find_gap(PAGE, 0..u64::MAX), Some(bytes(10, 1).start));
+}
