@@ -132,7 +132,12 @@ pub fn walk(
     if page >= memory.pages() {
         return Err(Refusal::OutOfBounds);
     }
-    Ok(Translation { page, writable: write && dirty, executable: execute, steps })
+    Ok(Translation {
+        page,
+        writable: write && dirty,
+        executable: execute,
+        steps,
+    })
 }
 
 /// Steps after which a walk gives up on a table that keeps changing.
@@ -152,7 +157,11 @@ fn judge(entry: u64, level: u8) -> Result<bool, Refusal> {
     }
     // Bit 12 of a large leaf selects the memory type and is not part of the address.
     let unaligned = vpte.offset() & (super::span(level) - 1) & !(1 << 12) != 0;
-    if level == 4 || unaligned { Err(Refusal::Reserved) } else { Ok(true) }
+    if level == 4 || unaligned {
+        Err(Refusal::Reserved)
+    } else {
+        Ok(true)
+    }
 }
 
 /// The page that a last entry names for `address`. With a root entry (level 5) the whole address counts.

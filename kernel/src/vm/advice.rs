@@ -2,8 +2,8 @@
 
 use super::fault::Access;
 use super::vmspace::{Vmspace, checked_range, page_rounded};
-use crate::mm::frame::OwnedFrames;
 use crate::mm;
+use crate::mm::frame::OwnedFrames;
 use core::ops::Range;
 use dragonet_abi::Errno;
 use dragonet_abi::layout::PAGE_SIZE;
@@ -22,7 +22,11 @@ impl Vmspace {
     /// EINVAL for a range that is misaligned or not a program's, and for `SetMap`.
     pub fn advise(&self, address: u64, length: u64, advice: Advice) -> Result<(), Errno> {
         if length == 0 {
-            return if advice == Advice::SetMap { Err(Errno::EINVAL) } else { Ok(()) };
+            return if advice == Advice::SetMap {
+                Err(Errno::EINVAL)
+            } else {
+                Ok(())
+            };
         }
         let range = checked_range(address, page_rounded(length)?)?;
         match advice {
@@ -48,11 +52,14 @@ impl Vmspace {
         let range = checked_range(address, page_rounded(length)?)?;
         let mut map = self.map.lock();
         let all = map.covers(range.clone())
-            && map.overlapping(range.clone()).all(|entry| entry.payload.root.is_some());
+            && map
+                .overlapping(range.clone())
+                .all(|entry| entry.payload.root.is_some());
         if !all {
             return Err(Errno::EINVAL);
         }
-        map.update(range.clone(), |region| region.root = Some(Vpte(value))).map_err(|Full| Errno::ENOMEM)?;
+        map.update(range.clone(), |region| region.root = Some(Vpte(value)))
+            .map_err(|Full| Errno::ENOMEM)?;
         self.pmap().remove(&range, &range);
         Ok(())
     }
@@ -72,7 +79,9 @@ impl Vmspace {
     /// and is refused by the interlock.
     fn drop_some(&self, range: &Range<u64>, taken: &mut OwnedFrames) -> u64 {
         let map = self.map.lock();
-        let Some(entry) = map.overlapping(range.clone()).next() else { return range.end };
+        let Some(entry) = map.overlapping(range.clone()).next() else {
+            return range.end;
+        };
         let part = range.start.max(entry.start)..range.end.min(entry.end);
         let (object, offset) = match &entry.payload.overlay {
             Some(overlay) => (&overlay.object, overlay.offset),
