@@ -19,7 +19,8 @@ impl Vmspace {
     /// `madvise`: everything but [`Advice::SetMap`]. A length of 0 does nothing.
     ///
     /// # Errors
-    /// EINVAL for a range that is misaligned or not a program's, and for `SetMap`.
+    /// EINVAL for a range that is misaligned or not a program's, for `Invalidate` where something is mapped without a virtual
+    /// page table, and for `SetMap`.
     pub fn advise(&self, address: u64, length: u64, advice: Advice) -> Result<(), Errno> {
         if length == 0 {
             return if advice == Advice::SetMap {
@@ -32,8 +33,18 @@ impl Vmspace {
         match advice {
             Advice::DontNeed => self.drop_pages(&range),
             Advice::WillNeed => self.prefault(&range),
-            // Translations are a cache, so this is right for any range. The map and its lock are not involved.
-            Advice::Invalidate => self.pmap().remove(&range, &range),
+            Advice::Invalidate => {
+                let ordinary = self
+                    .map
+                    .lock()
+                    .overlapping(range.clone())
+                    .any(|entry| entry.payload.root.is_none());
+                if ordinary {
+                    return Err(Errno::EINVAL);
+                }
+                // Without the map's lock: translations are a cache, so this is right whatever happens to the entries.
+                self.pmap().remove(&range, &range);
+            }
             Advice::SetMap => return Err(Errno::EINVAL),
         }
         Ok(())

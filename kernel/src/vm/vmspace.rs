@@ -359,6 +359,7 @@ fn region_for(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
     let vpagetable = flags.contains(MapFlags::VPAGETABLE);
     if !MapFlags::all().contains(flags)
         || shared == flags.contains(MapFlags::PRIVATE)
+        || flags.contains(MapFlags::EXCLUSIVE) && !flags.contains(MapFlags::FIXED)
         || flags.contains(MapFlags::ANONYMOUS) == arguments.object.is_some()
         || !arguments.offset.is_multiple_of(PAGE_SIZE)
         || length > USER_END - USER_START
