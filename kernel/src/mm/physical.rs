@@ -54,6 +54,13 @@ impl ModuleMemory {
         (index < self.pages).then(|| self.start + index * frame::SIZE)
     }
 
+    /// The whole pages as bytes.
+    pub fn bytes(&self) -> &'static [u8] {
+        let start: *const u8 = to_virtual(self.start).as_ptr();
+        // SAFETY: boot modules are memory in the direct map that nobody writes or frees.
+        unsafe { core::slice::from_raw_parts(start, (self.pages * frame::SIZE) as usize) }
+    }
+
     /// Copies the page at `index`; false if there is none.
     pub fn copy_page(&self, index: u64, frame: &mut Frame) -> bool {
         let Some(page) = self.page(index) else {

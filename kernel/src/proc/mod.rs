@@ -19,7 +19,7 @@ mod tests;
 mod thread;
 mod virtual_interrupt;
 
-pub use exception::{Exception, exception_name};
+pub use exception::Exception;
 pub use guest::{RunEvent, current_cpu};
 pub use guest_vmspace::GuestVmspace;
 pub use handles::{Entry, HandleTable};
@@ -29,5 +29,5 @@ pub use reaper::start_reaper;
 pub use start::start_first_process;
 pub use table::{all, by_id};
 pub use tests::TESTS;
-pub use thread::{Thread, current, threads_alive, with_current};
+pub use thread::{Thread, threads_alive, with_current};
 pub use virtual_interrupt::check_handler;

@@ -3,7 +3,7 @@
 use super::{Entry, Object, Process, Thread};
 use crate::arch::boot::BootInfo;
 use crate::arch::trap::TrapFrame;
-use crate::mm::physical;
+use crate::mm::physical::ModuleMemory;
 use crate::sched;
 use crate::vm::MapArguments;
 use alloc::vec;
@@ -28,7 +28,9 @@ pub fn start_first_process(boot: &BootInfo) -> Result<(), &'static str> {
         .iter()
         .find(|module| module.name == "init")
         .ok_or("no boot module is named \"init\"; the boot loader must load it beside the kernel")?;
-    let image = physical::slice(module.physical, module.size);
+    let memory = ModuleMemory::new(module.physical, module.size)
+        .map_err(|_| "the boot module \"init\" is empty or not page-aligned")?;
+    let image = memory.bytes();
     let plan = Image::parse(image, 0, USER_START..USER_END)
         .map_err(|_| "the boot module \"init\" is not an x86-64 program")?;
     let mut name = [0; MAX_NAME];

@@ -15,7 +15,7 @@ mod tests;
 mod timer;
 mod wait_queue;
 
-pub use cpu::{init, init_secondary, load, make_ready, online_mask};
+pub use cpu::{init, make_ready, online_mask};
 pub use current::{current, with_current};
 pub use kernel_thread::{KernelThread, begin_thread, spawn_kernel_thread};
 pub use park::{park, unpark};

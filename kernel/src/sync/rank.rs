@@ -31,6 +31,8 @@ pub enum Rank {
     ReversePage,
     /// Bindings of interrupt lines.
     Interrupt,
+    /// Registers of the I/O APICs.
+    InterruptController,
     /// A thread's guest context and other private state.
     Thread,
     /// Timers of one CPU.

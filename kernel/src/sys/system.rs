@@ -7,7 +7,7 @@ use crate::debug::{counters, log as kernel_log};
 use crate::mm::frame;
 use crate::proc::{Entry, HandleTable, Object, processes_alive, threads_alive};
 use crate::vm::{self, MemoryObject, copy};
-use crate::{ipc, mm};
+use crate::ipc;
 use dragonet_abi::counters::{ALL_CPUS, Counter};
 use dragonet_abi::system::{ABI_VERSION, MAX_LOG_TEXT, MODE_SOFT, ModuleInfo, PowerCommand, SystemInfo};
 use dragonet_abi::{Errno, Rights};
@@ -89,8 +89,8 @@ pub fn info(call: &Call) -> Result<u64, Errno> {
         vkernel_modes: MODE_SOFT,
         processes: processes_alive(),
         threads: threads_alive(),
-        vmspaces,
-        memory_objects,
+        vmspaces: vmspaces as u32,
+        memory_objects: memory_objects as u32,
         handles: HandleTable::open_in_all(),
         channels: ipc::channels_alive(),
     };
@@ -101,7 +101,7 @@ pub fn info(call: &Call) -> Result<u64, Errno> {
 /// `boot_module(system, index, *mut ModuleInfo)`.
 pub fn boot_module(call: &Call) -> Result<u64, Errno> {
     call.system(0, Rights::MODULES)?;
-    let modules = boot::info().modules;
+    let modules = boot::info().map_or(&[][..], |boot| boot.modules);
     let index = usize::try_from(call.argument(1)).map_err(|_| Errno::ENOENT)?;
     let module = modules.get(index).ok_or(Errno::ENOENT)?;
     let mut name = [0; 64];
@@ -115,8 +115,7 @@ pub fn boot_module(call: &Call) -> Result<u64, Errno> {
             name,
         },
     )?;
-    let size = module.size.next_multiple_of(mm::PAGE_SIZE);
-    let object = MemoryObject::module(module.physical, size)?;
+    let object = MemoryObject::module(module.physical, module.size)?;
     let rights = Rights::READ | Rights::EXECUTE | Rights::DUPLICATE | Rights::TRANSFER;
     let entry = Entry {
         object: Object::Memory(object),
