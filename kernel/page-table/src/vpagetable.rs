@@ -99,9 +99,10 @@ pub fn walk(
         loop {
             steps += 1;
             let last = judge(entry, level)?;
-            let denied = (access.write && !(write && Vpte(entry).has(Vpte::WRITE)))
-                || (access.execute && !(execute && !Vpte(entry).has(Vpte::NO_EXECUTE)))
-                || !(user && Vpte(entry).has(Vpte::USER));
+            let writable = write && Vpte(entry).has(Vpte::WRITE);
+            let executable = execute && !Vpte(entry).has(Vpte::NO_EXECUTE);
+            let reachable = user && Vpte(entry).has(Vpte::USER);
+            let denied = !reachable || access.write && !writable || access.execute && !executable;
             if last && denied {
                 return Err(Refusal::Denied);
             }

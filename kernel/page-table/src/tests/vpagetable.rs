@@ -22,12 +22,14 @@ const FETCH: Access = Access {
     execute: true,
 };
 
+type Interference = Box<dyn Fn(&Object, u64, usize)>;
+
 /// An object whose words can be changed behind the walker's back.
 struct Object {
     words: RefCell<BTreeMap<(u64, usize), u64>>,
     pages: u64,
     /// Called before each compare-and-swap.
-    interfere: Box<dyn Fn(&Object, u64, usize)>,
+    interfere: Interference,
 }
 
 impl Object {
