@@ -115,9 +115,7 @@ pub fn on_timer(irqs: &IrqsOff) {
 }
 
 /// Another CPU has left work here: the bits are set already, the return path looks at them.
-pub fn on_reschedule(_irqs: &IrqsOff) {
-    counters::count(Counter::IpiReceived);
-}
+pub fn on_reschedule(_irqs: &IrqsOff) {}
 
 /// An interrupt line of a device.
 pub fn on_device_interrupt(line: InterruptLine, irqs: &IrqsOff) {

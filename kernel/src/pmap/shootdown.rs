@@ -47,7 +47,6 @@ static INBOXES: [Inbox; cpu::MAX_CPUS] = [const { Inbox(AtomicU64::new(0)) }; cp
 
 /// The interrupt of [`Vector::Shootdown`].
 pub fn on_shootdown(irqs: &IrqsOff) {
-    counters::count(Counter::IpiReceived);
     serve(irqs);
 }
 
@@ -99,7 +98,6 @@ fn post(pmap: &Pmap, set: &FlushSet, targets: u64) {
         // A non-empty inbox has an interrupt on its way, or its CPU is about to take all of it: the swap in `serve` comes after
         // this and finds the bit.
         if INBOXES[target].0.fetch_or(1 << me, Ordering::SeqCst) == 0 {
-            counters::count(Counter::IpiSent);
             apic::send(target, Vector::Shootdown);
         }
     }

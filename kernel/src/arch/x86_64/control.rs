@@ -1,0 +1,47 @@
+//! Control registers and model-specific registers that every CPU gets before it does anything else.
+
+use super::features::Features;
+use super::{fpu, syscall};
+use core::sync::atomic::Ordering;
+use x86_64::instructions::tables;
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
+use x86_64::registers::model_specific::Msr;
+
+/// Page attribute table (SDM 3A 12.12).
+const PAT: u32 = 0x277;
+
+/// Sets this CPU up: protection features that it has, SYSCALL, extended state. The same on every CPU.
+///
+/// # Safety
+/// 1. Called in the kernel with interrupts off, after `cpu::adopt`.
+/// 2. Every page table in use has bit 63 clear or meant as no-execute.
+pub(super) unsafe fn init(index: usize, features: &Features) {
+    // SAFETY: the caller's 1 and 2. Every optional bit is set only where CPUID has it; a reserved bit would fault (SDM 3A 2.5).
+    unsafe {
+        Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE | EferFlags::SYSTEM_CALL_EXTENSIONS));
+        Cr0::update(|cr0| {
+            cr0.remove(Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED);
+            cr0.remove(Cr0Flags::CACHE_DISABLE | Cr0Flags::NOT_WRITE_THROUGH);
+            cr0.insert(Cr0Flags::MONITOR_COPROCESSOR | Cr0Flags::NUMERIC_ERROR);
+            // Read-only pages bind the kernel too; AC of programs is honoured.
+            cr0.insert(Cr0Flags::WRITE_PROTECT | Cr0Flags::ALIGNMENT_MASK);
+        });
+        Cr4::update(|cr4| {
+            cr4.remove(Cr4Flags::FSGSBASE | Cr4Flags::TIMESTAMP_DISABLE | Cr4Flags::PCID);
+            cr4.remove(Cr4Flags::PERFORMANCE_MONITOR_COUNTER | Cr4Flags::DEBUGGING_EXTENSIONS);
+            cr4.insert(Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE | Cr4Flags::PAGE_GLOBAL);
+            cr4.set(Cr4Flags::MACHINE_CHECK_EXCEPTION, true);
+            cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.smep);
+            cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, features.smap);
+            cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, features.umip);
+            cr4.set(Cr4Flags::OSXSAVE, features.xsave);
+        });
+        if features.pat {
+            Msr::new(PAT).write(page_table::PAT);
+        }
+        tables::lidt(&super::interrupt_table::pointer());
+    }
+    super::cpu::by_index(index).smap.store(u32::from(features.smap), Ordering::Relaxed);
+    fpu::init();
+    syscall::init();
+}
