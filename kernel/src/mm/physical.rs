@@ -37,7 +37,16 @@ impl ModuleMemory {
         if !inside || size == 0 || !start.is_aligned(frame::SIZE) {
             return Err(Errno::EINVAL);
         }
-        Ok(ModuleMemory { start, pages: size.div_ceil(frame::SIZE) })
+        Ok(ModuleMemory {
+            start,
+            pages: size.div_ceil(frame::SIZE),
+        })
+    }
+
+    /// All of it.
+    fn bytes(&self, size: u64) -> &'static [u8] {
+        // SAFETY: inside a boot module (checked by `new`): memory in the direct map that is never written and never freed.
+        unsafe { core::slice::from_raw_parts(to_virtual(self.start).as_ptr(), size as usize) }
     }
 
     /// The page at `index`.
@@ -54,7 +63,9 @@ impl ModuleMemory {
 
     /// Copies the page at `index`; false if there is none.
     pub fn copy_page(&self, index: u64, frame: &mut Frame) -> bool {
-        let Some(page) = self.page(index) else { return false };
+        let Some(page) = self.page(index) else {
+            return false;
+        };
         let from: *const u8 = to_virtual(page).as_ptr();
         // SAFETY: a page of a boot module is memory in the direct map.
         unsafe { core::ptr::copy_nonoverlapping(from, frame.bytes().as_mut_ptr(), frame::SIZE as usize) };
@@ -62,8 +73,24 @@ impl ModuleMemory {
     }
 }
 
+/// The contents of a boot module, or of a page-aligned part of one.
+///
+/// # Panics
+/// If the range is not inside a boot module.
+pub fn slice(start: PhysAddr, size: u64) -> &'static [u8] {
+    match ModuleMemory::new(start, size) {
+        Ok(module) => module.bytes(size),
+        Err(_) => panic!("{start:?} with {size} bytes is not in a boot module"),
+    }
+}
+
+/// First address beyond what this CPU can address.
+pub fn address_limit() -> u64 {
+    1 << crate::arch::cpu::features().physical_bits.min(52)
+}
+
 /// True if any of the range is memory that the kernel manages or that holds the kernel, modules or the loader's data.
-pub fn is_kernel_memory(start: PhysAddr, size: u64) -> bool {
+pub fn overlaps_ram(start: PhysAddr, size: u64) -> bool {
     let end = start.as_u64().saturating_add(size);
     BOOT.get().is_none_or(|boot| {
         boot.memory_map.iter().any(|region| {
