@@ -43,12 +43,6 @@ impl ModuleMemory {
         })
     }
 
-    /// All of it.
-    fn bytes(&self, size: u64) -> &'static [u8] {
-        // SAFETY: inside a boot module (checked by `new`): memory in the direct map that is never written and never freed.
-        unsafe { core::slice::from_raw_parts(to_virtual(self.start).as_ptr(), size as usize) }
-    }
-
     /// The page at `index`.
     pub fn page(&self, index: u64) -> Option<PhysAddr> {
         (index < self.pages).then(|| self.start + index * frame::SIZE)
@@ -70,17 +64,6 @@ impl ModuleMemory {
         // SAFETY: a page of a boot module is memory in the direct map.
         unsafe { core::ptr::copy_nonoverlapping(from, frame.bytes().as_mut_ptr(), frame::SIZE as usize) };
         true
-    }
-}
-
-/// The contents of a boot module, or of a page-aligned part of one.
-///
-/// # Panics
-/// If the range is not inside a boot module.
-pub fn slice(start: PhysAddr, size: u64) -> &'static [u8] {
-    match ModuleMemory::new(start, size) {
-        Ok(module) => module.bytes(size),
-        Err(_) => panic!("{start:?} with {size} bytes is not in a boot module"),
     }
 }
 
