@@ -167,10 +167,10 @@ impl PageTree {
     /// If pages can leave the tree, or `word` is not below 512.
     pub fn load_word(&self, index: u64, word: usize) -> u64 {
         assert!(self.discard == Discard::Never, "words of pages that can go");
-        // SAFETY: the page is in the tree, so it is memory and stays until the tree goes; words are atomic everywhere.
         self.get(index).map_or(0, |page| {
-            unsafe { physical::words(page) }
-            [word].load(Ordering::Acquire)
+            // SAFETY: the page is in the tree, so it is memory and stays until the tree goes; words are atomic everywhere.
+            let words = unsafe { physical::words(page) };
+            words[word].load(Ordering::Acquire)
         })
     }
 

@@ -24,14 +24,14 @@ pub struct ModuleMemory {
 }
 
 impl ModuleMemory {
-    /// The pages of `size` bytes at `start`.
+    /// The pages of `size` bytes at `start`. The rest of a module's last page counts as the module's.
     ///
     /// # Errors
     /// EINVAL if that is not inside a boot module, or misaligned.
     pub fn new(start: PhysAddr, size: u64) -> Result<Self, Errno> {
         let modules = BOOT.get().map_or(&[][..], |boot| boot.modules);
         let inside = modules.iter().any(|module| {
-            let end = module.physical.as_u64() + module.size;
+            let end = (module.physical.as_u64() + module.size).next_multiple_of(frame::SIZE);
             start >= module.physical && start.as_u64().checked_add(size).is_some_and(|mine| mine <= end)
         });
         if !inside || size == 0 || !start.is_aligned(frame::SIZE) {
@@ -41,12 +41,6 @@ impl ModuleMemory {
             start,
             pages: size.div_ceil(frame::SIZE),
         })
-    }
-
-    /// All of it.
-    fn bytes(&self, size: u64) -> &'static [u8] {
-        // SAFETY: inside a boot module (checked by `new`): memory in the direct map that is never written and never freed.
-        unsafe { core::slice::from_raw_parts(to_virtual(self.start).as_ptr(), size as usize) }
     }
 
     /// The page at `index`.
@@ -73,24 +67,13 @@ impl ModuleMemory {
     }
 }
 
-/// The contents of a boot module, or of a page-aligned part of one.
-///
-/// # Panics
-/// If the range is not inside a boot module.
-pub fn slice(start: PhysAddr, size: u64) -> &'static [u8] {
-    match ModuleMemory::new(start, size) {
-        Ok(module) => module.bytes(size),
-        Err(_) => panic!("{start:?} with {size} bytes is not in a boot module"),
-    }
-}
-
 /// First address beyond what this CPU can address.
 pub fn address_limit() -> u64 {
     1 << crate::arch::cpu::features().physical_bits.min(52)
 }
 
 /// True if any of the range is memory that the kernel manages or that holds the kernel, modules or the loader's data.
-pub fn overlaps_ram(start: PhysAddr, size: u64) -> bool {
+pub fn is_kernel_memory(start: PhysAddr, size: u64) -> bool {
     let end = start.as_u64().saturating_add(size);
     BOOT.get().is_none_or(|boot| {
         boot.memory_map.iter().any(|region| {
