@@ -28,9 +28,12 @@ pub fn find_root_pointer(memory: &impl PhysicalMemory) -> Option<u64> {
         .filter(|&(start, _)| start >= 0x8_0000)
         .find_map(|(start, length)| {
             let area = memory.bytes(start, length)?;
-            let found = area.chunks(16).position(|chunk| chunk.starts_with(b"RSD PTR "))?;
-            (found * 16 + 20 <= area.len() && checksum(&area[found * 16..found * 16 + 20]) == 0)
-                .then_some(start + found as u64 * 16)
+            let valid = |offset: &usize| {
+                area.get(*offset..offset + 20)
+                    .is_some_and(|pointer| pointer.starts_with(b"RSD PTR ") && checksum(pointer) == 0)
+            };
+            let found = (0..area.len()).step_by(16).find(valid)?;
+            Some(start + found as u64)
         })
 }
 
@@ -214,6 +217,8 @@ mod tests {
         let mut memory = machine();
         let root = find_root_pointer(&memory).unwrap();
         assert_eq!(root, 0xf_5ad0);
+        memory.put(0xe_0010, b"RSD PTR by chance, with a wrong sum");
+        assert_eq!(find_root_pointer(&memory), Some(root));
         assert_eq!(find_table(&memory, root, b"APIC").unwrap().len(), HEADER + 8);
         assert!(find_table(&memory, root, b"HPET").is_none());
         memory.put(0xf_2004, &[200]);

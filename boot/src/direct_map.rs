@@ -18,7 +18,7 @@ pub struct Range {
 }
 
 /// The ranges, disjoint and by ascending address.
-pub type Ranges = ArrayVec<Range, { 2 * MOST_REGIONS }>;
+pub type Ranges = ArrayVec<Range, { 2 * MOST_REGIONS + 1 }>;
 
 const FOUR_GIB: u64 = 1 << 32;
 
@@ -83,7 +83,7 @@ fn push(ranges: &mut Ranges, start: u64, end: u64, write_combining: bool) {
     }
     match ranges.last_mut() {
         Some(last) if last.end == start && last.write_combining == write_combining => last.end = end,
-        // At most two ranges come of a region, so there is room.
+        // At most two ranges come of a region, and one after the last, so there is room.
         _ => ranges.push(Range {
             start,
             end,

@@ -1,6 +1,6 @@
 //! Bochs: its configuration, and what its log tells.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -10,10 +10,24 @@ use crate::machine::Machine;
 /// The program. `bochs` itself is a script around it; the runner must own the real process.
 pub const PROGRAM: &str = "bochs-bin";
 
-/// The configuration file. `image` is the CD, `serial` the file of COM1, `log` Bochs' own log.
-pub fn configuration(machine: &Machine, image: &Path, serial: &Path, log: &Path) -> Result<String> {
+/// Where the machine's serial port leads.
+#[derive(Clone, Debug)]
+pub enum Serial {
+    /// Into a file that the runner follows.
+    File(PathBuf),
+    /// To a TCP port of this host, where the runner listens. Then somebody waits for the machine, and its clock goes
+    /// with the host's; otherwise its clock counts instructions, and an idle machine wastes no time.
+    Port(u16),
+}
+
+/// The configuration file. `image` is the CD, `log` Bochs' own log.
+pub fn configuration(machine: &Machine, image: &Path, serial: &Serial, log: &Path) -> Result<String> {
     let bios = firmware::first(firmware::BOCHS_BIOS, "bochsbios")?;
     let vga = firmware::first(firmware::VGA_BIOS, "vgabios")?;
+    let (line, clock) = match serial {
+        Serial::File(file) => (format!("mode=file, dev=\"{}\"", file.display()), "none"),
+        Serial::Port(port) => (format!("mode=socket-client, dev=127.0.0.1:{port}"), "slowdown"),
+    };
     Ok(format!(
         "config_interface: textconfig\n\
          display_library: rfb, options=\"timeout=0\"\n\
@@ -22,11 +36,11 @@ pub fn configuration(machine: &Machine, image: &Path, serial: &Path, log: &Path)
          vga: extension=vbe\n\
          megs: {memory}\n\
          cpu: model={cpu}, count={smp}, quantum=16, ips=50000000, reset_on_triple_fault=0\n\
-         clock: sync=none, time0=utc\n\
+         clock: sync={clock}, time0=utc\n\
          ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14\n\
          ata0-slave: type=cdrom, path=\"{image}\", status=inserted\n\
          boot: cdrom\n\
-         com1: enabled=1, mode=file, dev=\"{serial}\"\n\
+         com1: enabled=1, {line}\n\
          log: \"{log}\"\n\
          logprefix: %t%e%d\n\
          panic: action=fatal\n\
@@ -40,7 +54,6 @@ pub fn configuration(machine: &Machine, image: &Path, serial: &Path, log: &Path)
         cpu = machine.cpu,
         smp = machine.smp,
         image = image.display(),
-        serial = serial.display(),
         log = log.display(),
     ))
 }

@@ -120,17 +120,22 @@ fn grub_configuration(payload: &Payload) -> String {
         })
         .collect();
     let words: Vec<String> = payload.command_line.split_whitespace().map(quoted).collect();
+    // The stage's header asks for a graphics mode, which `multiboot2` makes the value of this variable; so it has to be
+    // changed behind it.
+    let screen = if payload.text_screen {
+        "    set gfxpayload=text\n"
+    } else {
+        ""
+    };
     format!(
         "set timeout=0\n\
          set default=0\n\
          insmod all_video\n\
-         set gfxmode=1024x768x32,auto\n\
-         set gfxpayload=keep\n\
          if serial --unit=0 --speed=115200; then\n\
          \x20   terminal_output console serial\n\
          fi\n\
          menuentry Dragonet {{\n\
-         \x20   multiboot2 /boot/dragonet-boot {}\n{modules}}}\n",
+         \x20   multiboot2 /boot/dragonet-boot {}\n{screen}{modules}}}\n",
         words.join(" ")
     )
 }
@@ -252,6 +257,7 @@ mod tests {
             boot: "/s/boot".into(),
             modules: names.iter().map(module).collect(),
             command_line: command_line.to_owned(),
+            text_screen: false,
         }
     }
 

@@ -1,8 +1,8 @@
 //! Builds, runs and tests Dragonet: `cargo xtask --help` is the documentation.
 //!
 //! From the outside in: `main` has the command line; `run`, `gdb`, `image` and `test` are the commands; `session` is
-//! one run of a machine; `machine`, `payload`, `qemu`, `bochs` and `firmware` describe it; `console` and `diagnose`
-//! listen to it; `build`, `stage` and `elf` make what it runs; `setup` and `toolchain` find or install
+//! one run of a machine; `machine`, `payload`, `qemu`, `bochs` and `firmware` describe it; `wire`, `terminal`,
+//! `console` and `diagnose` listen to it; `build`, `stage` and `elf` make what it runs; `setup` and `toolchain` find or install
 //! what all of this needs; `process` starts every other program and sees to it that none outlives xtask.
 //! Nothing else in the workspace may depend on this crate.
 
@@ -26,8 +26,10 @@ mod run;
 mod session;
 mod setup;
 mod stage;
+mod terminal;
 mod test;
 mod toolchain;
+mod wire;
 mod workspace;
 
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::machine::{Firmware, Machine};
+use crate::machine::{Emulator, Firmware, Machine};
 use crate::stage::Staged;
 
 /// A boot module: the file and the name by which the kernel finds it.
@@ -25,6 +25,9 @@ pub struct Payload {
     pub modules: Vec<Module>,
     /// The kernel's command line.
     pub command_line: String,
+    /// Whether the boot loader must leave the screen in text mode: GRUB crashes in the VGA BIOS of Bochs when it
+    /// sets a graphics mode.
+    pub text_screen: bool,
 }
 
 /// What a user or a scenario adds to a boot.
@@ -45,6 +48,7 @@ impl Payload {
     pub fn new(staged: &Staged, machine: &Machine, extras: &Extras, scratch: &Path) -> Result<Self> {
         let command_line = [machine.exit_door(), extras.append.trim()].join(" ");
         let mut payload = Self::interactive(staged, &command_line);
+        payload.text_screen = machine.emulator == Emulator::Bochs;
         if let Some(framebuffer) = extras.conformance {
             payload.replace_kernel(staged, machine, framebuffer)?;
         }
@@ -78,6 +82,7 @@ impl Payload {
             boot: staged.boot.clone(),
             modules: modules.into(),
             command_line,
+            text_screen: false,
         }
     }
 

@@ -14,8 +14,8 @@ pub const PROGRAM: &str = "qemu-system-x86_64";
 pub enum Serial {
     /// Into a file that the runner follows.
     File(PathBuf),
-    /// To the terminal, together with QEMU's monitor (Ctrl-A X leaves); a copy goes into the file.
-    Terminal(PathBuf),
+    /// To a TCP port of this host, where the runner listens.
+    Port(u16),
 }
 
 /// What the machine boots.
@@ -102,20 +102,16 @@ pub fn arguments(machine: &Machine, launch: &Launch) -> Vec<OsString> {
         add("-display", "none".into());
     }
     match &launch.serial {
-        Serial::File(file) => {
-            add("-chardev", option("file,id=serial,path=", file));
-            add("-serial", "chardev:serial".into());
-            add("-monitor", "none".into());
-        }
-        Serial::Terminal(copy) => {
+        Serial::File(file) => add("-chardev", option("file,id=serial,path=", file)),
+        Serial::Port(port) => {
             add(
                 "-chardev",
-                option("stdio,id=serial,mux=on,signal=off,logfile=", copy),
+                format!("socket,id=serial,host=127.0.0.1,port={port},nodelay=on").into(),
             );
-            add("-serial", "chardev:serial".into());
-            add("-mon", "chardev=serial,mode=readline".into());
         }
     }
+    add("-serial", "chardev:serial".into());
+    add("-monitor", "none".into());
     if let Some(socket) = &launch.control {
         let mut value = option("unix:", socket);
         value.push(",server=on,wait=off");
@@ -202,6 +198,7 @@ mod tests {
                 },
             ],
             command_line: "exit=isa:0xf4 log=debug".to_owned(),
+            text_screen: false,
         };
         let text = words(&machine(Medium::Direct), &launch(Source::Payload(&payload)));
         assert!(

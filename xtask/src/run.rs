@@ -3,22 +3,15 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use symbolize::Symbols;
+use anyhow::{Context, Result};
 
-use crate::build::{self, Built};
-use crate::console::Console;
-use crate::diagnose;
-use crate::machine::{Emulator, Machine, MachineOptions};
+use crate::build;
+use crate::machine::{Emulator, MachineOptions};
 use crate::payload::Extras;
-use crate::process::Running;
-use crate::qemu::Serial;
-use crate::session::{self, End, Prepared};
+use crate::session::{self, Operator};
 use crate::setup::{self, Consent};
-use crate::workspace;
 
 /// Options of `run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -69,70 +62,22 @@ pub fn command(options: &RunOptions) -> Result<u8> {
             .append
             .split_whitespace()
             .any(|word| word.starts_with("test="));
-    if !leaves && machine.emulator == Emulator::Qemu {
-        return interactive(&machine, &built, &extras, limit, options.log.as_deref());
-    }
-    if !leaves && limit.is_none() {
-        bail!(
-            "an interactive run needs QEMU: Bochs gives no terminal\n  what to do: add --exec \"COMMANDS\", --timeout SECONDS, or leave out --emulator bochs"
-        );
-    }
-    let limit = limit.unwrap_or_else(|| default_limit(machine.emulator));
+    let (operator, limit) = if leaves {
+        (
+            Operator::Nobody,
+            Some(limit.unwrap_or_else(|| default_limit(machine.emulator))),
+        )
+    } else {
+        eprintln!("Ctrl-A X leaves.");
+        (Operator::Terminal, limit)
+    };
     let mut sinks = Sinks(vec![Box::new(std::io::stdout())]);
     if let Some(log) = &options.log {
         sinks.0.push(Box::new(create(log)?));
     }
-    let outcome = session::run(&machine, &built, &extras, limit, Box::new(sinks))?;
+    let outcome = session::run(&machine, &built, &extras, limit, operator, Box::new(sinks))?;
     eprint!("{}", outcome.report);
     Ok(outcome.end.code())
-}
-
-/// The machine's serial port and QEMU's monitor on the terminal, until the machine or the user ends it.
-fn interactive(
-    machine: &Machine,
-    built: &Built,
-    extras: &Extras,
-    limit: Option<Duration>,
-    log: Option<&Path>,
-) -> Result<u8> {
-    let prepared = Prepared::new(machine, built, extras)?;
-    let copy = prepared.file("serial");
-    File::create(&copy)?;
-    eprintln!("Ctrl-A X leaves, Ctrl-A H shows what else there is.");
-    let mut command = prepared.qemu(machine, Serial::Terminal(copy.clone()), None);
-    command.stdin(Stdio::inherit());
-    // In the terminal's foreground group: it reads from the terminal.
-    let mut running = Running::start(&mut command, false)?;
-    let symbols = Symbols::open(&built.kernel, &workspace::root()).ok();
-    let ended = running.wait(limit)?;
-    if ended.is_none() {
-        eprintln!(
-            "\nthe machine still runs after {} s",
-            limit.unwrap_or_default().as_secs()
-        );
-        eprint!(
-            "{}",
-            diagnose::qemu(&prepared.file("control"), machine.smp, symbols.as_ref())
-        );
-        running.end();
-    }
-    let serial = std::fs::read(&copy).unwrap_or_default();
-    if let Some(log) = log {
-        create(log)?
-            .write_all(&serial)
-            .with_context(|| format!("could not write {}", log.display()))?;
-    }
-    let mut console = Console::new(Box::new(std::io::sink()));
-    console.feed(&serial);
-    console.finish();
-    eprint!("{}", session::backtraces(&console, symbols.as_ref()));
-    Ok(match (console.status(), ended) {
-        (Some(status), _) => status,
-        (None, None) => End::Hang.code(),
-        // Left by the user.
-        (None, Some(status)) if status.success() => 0,
-        (None, Some(_)) => End::Died.code(),
-    })
 }
 
 fn create(log: &Path) -> Result<File> {

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,8 @@ use crate::image::{self, Loader};
 use crate::machine::{Emulator, Firmware, Machine, Medium};
 use crate::payload::{Extras, Payload};
 use crate::process::{self, Running, Scratch};
-use crate::qemu::{self, Launch, Serial, Source};
+use crate::qemu::{self, Launch, Source};
+use crate::wire::Wire;
 use crate::workspace;
 
 /// How a machine ended.
@@ -31,6 +32,8 @@ pub enum End {
     Hang,
     /// The emulator ended without a word of the kernel, or complained about the kernel.
     Died,
+    /// The user left it.
+    Left,
 }
 
 impl End {
@@ -38,6 +41,7 @@ impl End {
     pub fn code(self) -> u8 {
         match self {
             Self::Status(status) => status,
+            Self::Left => 0,
             Self::Hang => 124,
             Self::Died => 125,
         }
@@ -100,7 +104,12 @@ impl Prepared {
     }
 
     /// QEMU's command for it.
-    pub fn qemu(&self, machine: &Machine, serial: Serial, debugger: Option<u16>) -> std::process::Command {
+    pub fn qemu(
+        &self,
+        machine: &Machine,
+        serial: qemu::Serial,
+        debugger: Option<u16>,
+    ) -> std::process::Command {
         let launch = Launch {
             source: self
                 .image
@@ -117,7 +126,7 @@ impl Prepared {
     }
 
     /// Bochs' command for it.
-    fn bochs(&self, machine: &Machine, serial: &Path) -> Result<std::process::Command> {
+    fn bochs(&self, machine: &Machine, serial: &bochs::Serial) -> Result<std::process::Command> {
         let image = self.image.as_deref().context("Bochs boots from an image only")?;
         let configuration = bochs::configuration(machine, image, serial, &self.file("bochs.log"))?;
         std::fs::write(self.file("bochsrc"), configuration)?;
@@ -133,21 +142,37 @@ impl Prepared {
     }
 }
 
-/// Runs the machine until it ends or `limit` is over; its serial output goes to `sink` as it comes.
+/// Who is at the machine's serial port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operator {
+    /// Nobody: the machine does what it was told.
+    Nobody,
+    /// Whoever is at the terminal.
+    Terminal,
+}
+
+/// Runs the machine until it ends, `limit` is over or the operator leaves; its serial output goes to `sink` as it
+/// comes.
 pub fn run(
     machine: &Machine,
     built: &Built,
     extras: &Extras,
-    limit: Duration,
+    limit: Option<Duration>,
+    operator: Operator,
     sink: Box<dyn Write + Send + '_>,
 ) -> Result<Outcome> {
     let prepared = Prepared::new(machine, built, extras)?;
     let serial = prepared.file("serial");
     let output = prepared.file("output");
-    let mut tail = Tail::new(&serial)?;
-    let mut command = match machine.emulator {
-        Emulator::Qemu => prepared.qemu(machine, Serial::File(serial), None),
-        Emulator::Bochs => prepared.bochs(machine, &serial)?,
+    let mut wire = match operator {
+        Operator::Nobody => Wire::file(&serial)?,
+        Operator::Terminal => Wire::terminal()?,
+    };
+    let mut command = match (machine.emulator, wire.port()) {
+        (Emulator::Qemu, None) => prepared.qemu(machine, qemu::Serial::File(serial), None),
+        (Emulator::Qemu, Some(port)) => prepared.qemu(machine, qemu::Serial::Port(port), None),
+        (Emulator::Bochs, None) => prepared.bochs(machine, &bochs::Serial::File(serial))?,
+        (Emulator::Bochs, Some(port)) => prepared.bochs(machine, &bochs::Serial::Port(port))?,
     };
     let printed = File::create(&output).with_context(|| format!("could not write {}", output.display()))?;
     // Bochs' debugger reads from its standard input; at its end it would leave.
@@ -161,7 +186,8 @@ pub fn run(
     let mut running = Running::start(&mut command, true)?;
     let mut console = Console::new(sink);
 
-    let end = follow(&mut running, &mut tail, &mut console, limit)?;
+    let end = follow(&mut running, &mut wire, &mut console, limit)?;
+    wire.hang_up();
     let symbols = Symbols::open(&built.kernel, &workspace::root());
     let symbols = symbols.as_ref().ok();
     let mut report = String::new();
@@ -169,7 +195,7 @@ pub fn run(
         let _ = writeln!(
             report,
             "the machine still runs after {} s: a hang",
-            limit.as_secs()
+            limit.unwrap_or_default().as_secs()
         );
         report.push_str(&match machine.emulator {
             Emulator::Qemu => diagnose::qemu(&prepared.file("control"), machine.smp, symbols),
@@ -177,7 +203,7 @@ pub fn run(
         });
     }
     running.end();
-    console.feed(&tail.read());
+    console.feed(&wire.read());
     console.finish();
     report.push_str(&backtraces(&console, symbols));
     let end = judge(end, machine, &prepared, &text, &mut running, &mut report);
@@ -201,17 +227,22 @@ pub fn backtraces(console: &Console, symbols: Option<&Symbols>) -> String {
 }
 
 /// Waits for the machine's end. An emulator that stays although the kernel said goodbye is given five seconds.
-fn follow(running: &mut Running, tail: &mut Tail, console: &mut Console, limit: Duration) -> Result<End> {
-    let mut deadline = Instant::now() + limit;
+fn follow(
+    running: &mut Running,
+    wire: &mut Wire,
+    console: &mut Console,
+    limit: Option<Duration>,
+) -> Result<End> {
+    let mut deadline = limit.map(|limit| Instant::now() + limit);
     let mut said_goodbye = false;
     loop {
         let gone = running.poll()?.is_some();
-        let bytes = tail.read();
+        let bytes = wire.read();
         if !bytes.is_empty() {
             console.feed(&bytes);
         }
         if gone {
-            console.feed(&tail.read());
+            console.feed(&wire.read());
             console.finish();
         }
         match console.status() {
@@ -219,15 +250,16 @@ fn follow(running: &mut Running, tail: &mut Tail, console: &mut Console, limit: 
             None if gone => return Ok(End::Died),
             Some(_) if !said_goodbye => {
                 said_goodbye = true;
-                deadline = deadline.min(Instant::now() + Duration::from_secs(5));
+                let grace = Instant::now() + Duration::from_secs(5);
+                deadline = Some(deadline.map_or(grace, |deadline| deadline.min(grace)));
             }
             _ => {}
         }
-        if Instant::now() >= deadline {
-            return Ok(console.status().map_or(End::Hang, End::Status));
+        if wire.left() {
+            return Ok(End::Left);
         }
-        if bytes.is_empty() {
-            std::thread::sleep(Duration::from_millis(10));
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok(console.status().map_or(End::Hang, End::Status));
         }
     }
 }
@@ -285,47 +317,9 @@ pub fn last_lines(text: &str, count: usize) -> String {
         .join("\n")
 }
 
-/// Reads what another process appends to a file.
-struct Tail(File);
-
-impl Tail {
-    /// Makes the file and follows it from its beginning.
-    fn new(path: &Path) -> Result<Self> {
-        let options = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path);
-        options
-            .map(Self)
-            .with_context(|| format!("could not make {}", path.display()))
-    }
-
-    fn read(&mut self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        // An error here ends as silence, and silence is judged by the caller.
-        let _ = (&mut self.0).take(1 << 20).read_to_end(&mut bytes);
-        bytes
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_tail_sees_what_is_appended_and_survives_truncation_at_the_start() {
-        let scratch = Scratch::new().unwrap();
-        let path = scratch.path().join("serial");
-        let mut tail = Tail::new(&path).unwrap();
-        assert!(tail.read().is_empty());
-        let mut writer = File::create(&path).unwrap();
-        writer.write_all(b"one").unwrap();
-        assert_eq!(tail.read(), b"one");
-        writer.write_all(b"two").unwrap();
-        assert_eq!(tail.read(), b"two");
-    }
 
     #[test]
     fn ends_have_their_codes() {

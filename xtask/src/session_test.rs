@@ -118,7 +118,8 @@ fn boot(words: &str, text: &str, then: Then, seconds: u64) -> Outcome {
         &machine,
         &built,
         &Extras::default(),
-        Duration::from_secs(seconds),
+        Some(Duration::from_secs(seconds)),
+        Operator::Nobody,
         Box::new(std::io::sink()),
     )
     .unwrap()

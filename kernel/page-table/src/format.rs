@@ -33,8 +33,12 @@ pub enum CacheMode {
 
 impl CacheMode {
     /// Every mode, by number.
-    pub const ALL: [CacheMode; 4] =
-        [CacheMode::WriteBack, CacheMode::WriteThrough, CacheMode::Uncached, CacheMode::WriteCombining];
+    pub const ALL: [CacheMode; 4] = [
+        CacheMode::WriteBack,
+        CacheMode::WriteThrough,
+        CacheMode::Uncached,
+        CacheMode::WriteCombining,
+    ];
 }
 
 /// Value of IA32_PAT that the cache vector of [`X86_64`] assumes: as at reset, but entry 5 is write-combining.
@@ -100,8 +104,12 @@ const PAT_SMALL: u64 = 1 << 7;
 const PAT_LARGE: u64 = 1 << 12;
 const EPT_IGNORE_PAT: u64 = 1 << 6;
 /// Memory types of EPT leaves, the same at every level: WB, WT, UC, WC.
-const EPT_TYPES: [u64; 4] =
-    [EPT_IGNORE_PAT | 6 << 3, EPT_IGNORE_PAT | 4 << 3, EPT_IGNORE_PAT, EPT_IGNORE_PAT | 1 << 3];
+const EPT_TYPES: [u64; 4] = [
+    EPT_IGNORE_PAT | 6 << 3,
+    EPT_IGNORE_PAT | 4 << 3,
+    EPT_IGNORE_PAT,
+    EPT_IGNORE_PAT | 1 << 3,
+];
 
 /// The CPU's own 4-level tables. NX must be enabled in EFER, PAT set as in [`PAT`].
 pub static X86_64: Format = Format {
@@ -172,7 +180,11 @@ impl Format {
         if attributes.protection.contains(Protection::WRITE) {
             entry |= self.write;
         }
-        entry |= if attributes.protection.contains(Protection::EXECUTE) { self.execute } else { self.no_execute };
+        entry |= if attributes.protection.contains(Protection::EXECUTE) {
+            self.execute
+        } else {
+            self.no_execute
+        };
         if attributes.user {
             entry |= self.user;
         }
@@ -226,7 +238,9 @@ impl Format {
         } else {
             (&self.cache, self.cache_mask)
         };
-        let cache = CacheMode::ALL.into_iter().find(|&mode| vector[mode as usize] == entry & mask)?;
+        let cache = CacheMode::ALL
+            .into_iter()
+            .find(|&mode| vector[mode as usize] == entry & mask)?;
         let mut software = 0;
         for (bit, mask) in self.software.iter().enumerate() {
             software |= u8::from(entry & mask != 0) << bit;

@@ -31,7 +31,10 @@ impl Interlock {
     /// Before the first invalidation.
     #[must_use]
     pub const fn new() -> Self {
-        Interlock { count: 0, recent: [(0, 0); Self::REMEMBERED] }
+        Interlock {
+            count: 0,
+            recent: [(0, 0); Self::REMEMBERED],
+        }
     }
 
     /// The present.

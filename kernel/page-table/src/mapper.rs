@@ -5,8 +5,8 @@
 //! broken and flushed before the new one is made.
 
 use crate::{
-    ADDRESS_END, Detached, ENTRIES, FlushSet, Format, NoMemory, OwedFlush, Protection, ROOT_LEVEL, TableMemory,
-    TableSource, index, span,
+    ADDRESS_END, Detached, ENTRIES, FlushSet, Format, NoMemory, OwedFlush, Protection, ROOT_LEVEL,
+    TableMemory, TableSource, index, span,
 };
 use core::ops::Range;
 
@@ -67,7 +67,12 @@ impl<'memory, M: TableMemory> Tables<'memory, M> {
             }
             if self.format.is_leaf(entry, level) {
                 let physical = self.format.leaf_address(entry, level) | address & (span(level) - 1);
-                return Some(Leaf { entry, level, physical, protection: self.format.protection(entry) });
+                return Some(Leaf {
+                    entry,
+                    level,
+                    physical,
+                    protection: self.format.protection(entry),
+                });
             }
             table = self.format.table_address(entry);
             level -= 1;
@@ -102,7 +107,10 @@ impl<'memory, M: TableMemory> Tables<'memory, M> {
                 self.memory.store(table, slot, entry);
                 return Ok(Entered::New);
             }
-            assert!(self.format.is_leaf(old, level), "a table where a larger leaf should go");
+            assert!(
+                self.format.is_leaf(old, level),
+                "a table where a larger leaf should go"
+            );
             let access = self.format.write | self.format.execute | self.format.no_execute;
             let ignored = access | self.format.accessed | self.format.dirty;
             let (had, wanted) = (self.format.protection(old), self.format.protection(entry));
@@ -181,7 +189,12 @@ impl<'memory, M: TableMemory> Tables<'memory, M> {
         releasable: &Range<u64>,
         detached: D,
     ) -> OwedFlush<D> {
-        let mut removal = Removal { range, releasable, set: FlushSet::Nothing, detached };
+        let mut removal = Removal {
+            range,
+            releasable,
+            set: FlushSet::Nothing,
+            detached,
+        };
         if range.start < range.end {
             self.remove_in(self.root, ROOT_LEVEL, 0, &mut removal);
         }
@@ -209,7 +222,9 @@ impl<'memory, M: TableMemory> Tables<'memory, M> {
                 } else {
                     removal.set = FlushSet::Everything;
                 }
-                removal.detached.table(self.format.table_address(entry), level - 1);
+                removal
+                    .detached
+                    .table(self.format.table_address(entry), level - 1);
             } else {
                 self.remove_in(self.format.table_address(entry), level - 1, start, removal);
             }
@@ -240,7 +255,14 @@ impl<'memory, M: TableMemory> Tables<'memory, M> {
                 continue;
             }
             if !self.format.is_leaf(entry, level) {
-                self.narrow_in(self.format.table_address(entry), level - 1, start, range, keep, set);
+                self.narrow_in(
+                    self.format.table_address(entry),
+                    level - 1,
+                    start,
+                    range,
+                    keep,
+                    set,
+                );
                 continue;
             }
             loop {

@@ -99,9 +99,10 @@ pub fn walk(
         loop {
             steps += 1;
             let last = judge(entry, level)?;
-            let denied = (access.write && !(write && Vpte(entry).has(Vpte::WRITE)))
-                || (access.execute && !(execute && !Vpte(entry).has(Vpte::NO_EXECUTE)))
-                || !(user && Vpte(entry).has(Vpte::USER));
+            let writable = write && Vpte(entry).has(Vpte::WRITE);
+            let executable = execute && !Vpte(entry).has(Vpte::NO_EXECUTE);
+            let reachable = user && Vpte(entry).has(Vpte::USER);
+            let denied = !reachable || access.write && !writable || access.execute && !executable;
             if last && denied {
                 return Err(Refusal::Denied);
             }
@@ -132,7 +133,12 @@ pub fn walk(
     if page >= memory.pages() {
         return Err(Refusal::OutOfBounds);
     }
-    Ok(Translation { page, writable: write && dirty, executable: execute, steps })
+    Ok(Translation {
+        page,
+        writable: write && dirty,
+        executable: execute,
+        steps,
+    })
 }
 
 /// Steps after which a walk gives up on a table that keeps changing.
@@ -152,7 +158,11 @@ fn judge(entry: u64, level: u8) -> Result<bool, Refusal> {
     }
     // Bit 12 of a large leaf selects the memory type and is not part of the address.
     let unaligned = vpte.offset() & (super::span(level) - 1) & !(1 << 12) != 0;
-    if level == 4 || unaligned { Err(Refusal::Reserved) } else { Ok(true) }
+    if level == 4 || unaligned {
+        Err(Refusal::Reserved)
+    } else {
+        Ok(true)
+    }
 }
 
 /// The page that a last entry names for `address`. With a root entry (level 5) the whole address counts.

@@ -88,12 +88,18 @@ pub(super) fn take(most: usize, need: Need) -> FrameChain {
     let nested = in_buddy();
     {
         let mut reserve = RESERVE.lock();
-        let spare = if nested { reserve.len() } else { reserve.len().saturating_sub(LOW_WATER) };
+        let spare = if nested {
+            reserve.len()
+        } else {
+            reserve.len().saturating_sub(LOW_WATER)
+        };
         taken.take_from(&mut reserve, most.min(spare));
     }
     if taken.is_empty() && !nested {
         let block = with_buddy(|buddy| {
-            (0..=REFILL_ORDER).rev().find_map(|order| Some((buddy.alloc(1 << order)?, 1u32 << order)))
+            (0..=REFILL_ORDER)
+                .rev()
+                .find_map(|order| Some((buddy.alloc(1 << order)?, 1u32 << order)))
         });
         let mut reserve = RESERVE.lock();
         if let Some((first, count)) = block {

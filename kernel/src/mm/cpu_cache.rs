@@ -24,8 +24,12 @@ struct Cache {
 // SAFETY: `chain` is used by its own CPU with interrupts off only.
 unsafe impl Sync for Cache {}
 
-static CACHES: [Cache; cpu::MAX_CPUS] =
-    [const { Cache { chain: UnsafeCell::new(FrameChain::new()), count: AtomicUsize::new(0) } }; cpu::MAX_CPUS];
+static CACHES: [Cache; cpu::MAX_CPUS] = [const {
+    Cache {
+        chain: UnsafeCell::new(FrameChain::new()),
+        count: AtomicUsize::new(0),
+    }
+}; cpu::MAX_CPUS];
 
 /// Runs `action` with this CPU's chain. `action` must not allocate or free frames.
 fn with_chain<R>(_irqs: &IrqsOff, action: impl FnOnce(&mut FrameChain) -> R) -> R {
@@ -68,5 +72,8 @@ pub(super) fn give_back(frame: PhysAddr) {
 
 /// Frames in all caches, exact when nobody allocates.
 pub(super) fn cached_frames() -> usize {
-    CACHES.iter().map(|cache| cache.count.load(Ordering::Relaxed)).sum()
+    CACHES
+        .iter()
+        .map(|cache| cache.count.load(Ordering::Relaxed))
+        .sum()
 }

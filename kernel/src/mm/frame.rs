@@ -122,7 +122,9 @@ pub fn allocate_zeroed() -> Result<Frame, Errno> {
 /// # Errors
 /// ENOMEM when memory is low, or exhausted.
 pub fn allocate_for(need: Need) -> Result<Frame, Errno> {
-    cpu_cache::take(need).map(|address| Frame { address }).ok_or(Errno::ENOMEM)
+    cpu_cache::take(need)
+        .map(|address| Frame { address })
+        .ok_or(Errno::ENOMEM)
 }
 
 /// Frames that the kernel manages, and how many of them are free, those kept at hand for a certain use included: in the

@@ -36,7 +36,12 @@ struct Heap {
 // SAFETY: the slabs are reached through the lock around the heap only.
 unsafe impl Send for Heap {}
 
-static HEAP: SpinLock<Heap> = SpinLock::new(Rank::Heap, Heap { partial: [null_mut(); CLASSES.len()] });
+static HEAP: SpinLock<Heap> = SpinLock::new(
+    Rank::Heap,
+    Heap {
+        partial: [null_mut(); CLASSES.len()],
+    },
+);
 /// Slabs kept though all their objects are free.
 static SPARE: AtomicUsize = AtomicUsize::new(0);
 
@@ -56,7 +61,11 @@ fn class_of(layout: Layout) -> Option<usize> {
 
 /// Frames for a layout too large for a class: a power of two, which also aligns it.
 fn frames_of(layout: Layout) -> usize {
-    layout.size().max(layout.align()).div_ceil(frame::SIZE as usize).next_power_of_two()
+    layout
+        .size()
+        .max(layout.align())
+        .div_ceil(frame::SIZE as usize)
+        .next_power_of_two()
 }
 
 impl Heap {
@@ -84,7 +93,11 @@ impl Heap {
     fn add(&mut self, class: usize, frame: Frame) {
         let page = physical::to_virtual(frame.into_address()).as_u64() as usize;
         let size = CLASSES[class];
-        let first = if size.is_power_of_two() { size.max(FIRST_OBJECT) } else { FIRST_OBJECT };
+        let first = if size.is_power_of_two() {
+            size.max(FIRST_OBJECT)
+        } else {
+            FIRST_OBJECT
+        };
         let slab = page as *mut Slab;
         let mut free: *mut FreeObject = null_mut();
         let mut object = page + first + (frame::SIZE as usize - first) / size * size;
@@ -96,7 +109,12 @@ impl Heap {
                 this.write(FreeObject { next: free });
                 free = this;
             }
-            slab.write(Slab { next: null_mut(), previous: null_mut(), free, used: 0 });
+            slab.write(Slab {
+                next: null_mut(),
+                previous: null_mut(),
+                free,
+                used: 0,
+            });
         }
         SPARE.fetch_add(1, Ordering::Relaxed);
         self.link(class, slab);
@@ -128,7 +146,9 @@ impl Heap {
                 return None;
             }
             self.unlink(class, slab);
-            Some(Frame::from_address(physical::from_direct_map(VirtAddr::from_ptr(slab))))
+            Some(Frame::from_address(physical::from_direct_map(
+                VirtAddr::from_ptr(slab),
+            )))
         }
     }
 
@@ -171,13 +191,17 @@ static KERNEL_HEAP: KernelHeap = KernelHeap;
 // aligned (see `class_of` and `frames_of`), and stays so until freed with the same layout, which leads to the same class.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some(class) = class_of(layout) else { return allocate_frames(frames_of(layout)) };
+        let Some(class) = class_of(layout) else {
+            return allocate_frames(frames_of(layout));
+        };
         loop {
             if let Some(object) = HEAP.lock().allocate(class) {
                 return object.as_ptr();
             }
             // Grown without the lock: frames may come from the buddy allocator, whose sets live in this heap.
-            let Ok(frame) = frame::allocate_for(Need::Kernel) else { return null_mut() };
+            let Ok(frame) = frame::allocate_for(Need::Kernel) else {
+                return null_mut();
+            };
             HEAP.lock().add(class, frame);
         }
     }

@@ -40,7 +40,12 @@ const PRIMED: u32 = 64;
 /// If there is too little memory.
 pub fn init(boot: &'static BootInfo) {
     physical::init(boot);
-    let usable = || boot.memory_map.iter().filter(|region| region.kind == MemoryKind::Usable).map(frames_of);
+    let usable = || {
+        boot.memory_map
+            .iter()
+            .filter(|region| region.kind == MemoryKind::Usable)
+            .map(frames_of)
+    };
     let total: u64 = usable().map(|frames| u64::from(frames.end - frames.start)).sum();
     assert!(
         total * frame::SIZE >= MINIMUM_BYTES,
@@ -51,7 +56,9 @@ pub fn init(boot: &'static BootInfo) {
     let end = usable().map(|frames| frames.end).max().unwrap_or(0);
     let link_frames = links::frames_needed(end);
     // The largest region gives the link table and the first frames of the reserve; it keeps the rest.
-    let largest = usable().max_by_key(|frames| frames.end - frames.start).unwrap_or(0..0);
+    let largest = usable()
+        .max_by_key(|frames| frames.end - frames.start)
+        .unwrap_or(0..0);
     assert!(
         largest.end - largest.start >= link_frames + PRIMED,
         "too little memory: no region of {} KiB in one piece for the frame table",
@@ -65,7 +72,11 @@ pub fn init(boot: &'static BootInfo) {
     // SAFETY: as above.
     unsafe { buddy::prime(primed.clone()) };
     for region in usable() {
-        let rest = if region == largest { primed.end..table } else { region };
+        let rest = if region == largest {
+            primed.end..table
+        } else {
+            region
+        };
         // SAFETY: as above; regions of the map do not overlap.
         unsafe { buddy::add(rest) };
     }
@@ -77,12 +88,20 @@ pub fn init(boot: &'static BootInfo) {
 /// # Errors
 /// ENOMEM.
 pub fn check_headroom() -> Result<(), Errno> {
-    if buddy::is_low() { Err(Errno::ENOMEM) } else { Ok(()) }
+    if buddy::is_low() {
+        Err(Errno::ENOMEM)
+    } else {
+        Ok(())
+    }
 }
 
 fn frames_of(region: &crate::arch::boot::MemoryRegion) -> Range<u32> {
     let limit = u64::from(u32::MAX);
-    let start = region.base.as_u64().div_ceil(frame::SIZE).clamp(u64::from(LOWEST_FRAME), limit);
+    let start = region
+        .base
+        .as_u64()
+        .div_ceil(frame::SIZE)
+        .clamp(u64::from(LOWEST_FRAME), limit);
     let end = (region.base.as_u64().saturating_add(region.length) / frame::SIZE).clamp(start, limit);
     start as u32..end as u32
 }

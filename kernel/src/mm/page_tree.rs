@@ -54,9 +54,16 @@ impl PageTree {
             height += 1;
         }
         let mut root = Vec::new();
-        root.try_reserve_exact(slots as usize).map_err(|_| Errno::ENOMEM)?;
+        root.try_reserve_exact(slots as usize)
+            .map_err(|_| Errno::ENOMEM)?;
         root.resize_with(slots as usize, || AtomicU64::new(0));
-        Ok(PageTree { root: root.into_boxed_slice(), height, pages, resident: AtomicUsize::new(0), discard })
+        Ok(PageTree {
+            root: root.into_boxed_slice(),
+            height,
+            pages,
+            resident: AtomicUsize::new(0),
+            discard,
+        })
     }
 
     /// Length of the array.
@@ -107,7 +114,9 @@ impl PageTree {
     /// # Errors
     /// The page, if there is one already (or no way).
     pub fn insert(&self, index: u64, page: Frame) -> Result<PhysAddr, Frame> {
-        let Some(slot) = self.find(index) else { return Err(page) };
+        let Some(slot) = self.find(index) else {
+            return Err(page);
+        };
         let address = page.address();
         // Release: whoever finds the page also finds what is in it.
         match slot.compare_exchange(0, address.as_u64(), Ordering::AcqRel, Ordering::Relaxed) {
@@ -158,8 +167,11 @@ impl PageTree {
     /// If pages can leave the tree, or `word` is not below 512.
     pub fn load_word(&self, index: u64, word: usize) -> u64 {
         assert!(self.discard == Discard::Never, "words of pages that can go");
-        // SAFETY: the page is in the tree, so it is memory and stays until the tree goes; words are atomic everywhere.
-        self.get(index).map_or(0, |page| unsafe { physical::words(page) }[word].load(Ordering::Acquire))
+        self.get(index).map_or(0, |page| {
+            // SAFETY: the page is in the tree, so it is memory and stays until the tree goes; words are atomic everywhere.
+            let words = unsafe { physical::words(page) };
+            words[word].load(Ordering::Acquire)
+        })
     }
 
     /// Writes `new` to a word of a page if it is `old`.
@@ -174,7 +186,9 @@ impl PageTree {
         let page = self.get(index).ok_or(0u64)?;
         // SAFETY: as in `load_word`.
         let words = unsafe { physical::words(page) };
-        words[word].compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).map(|_| ())
+        words[word]
+            .compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+            .map(|_| ())
     }
 
     /// Copies the page at `index`, zeroes if it is not there, to `frame`.
@@ -197,7 +211,11 @@ impl PageTree {
     /// Index of `index` among the slots of a node that has `level` levels of nodes below.
     fn position(&self, index: u64, level: u32) -> usize {
         let position = index >> (9 * level);
-        (if level == self.height { position } else { position % SLOTS }) as usize
+        (if level == self.height {
+            position
+        } else {
+            position % SLOTS
+        }) as usize
     }
 
     /// The slot for `index`, if the way to it is built.

@@ -37,7 +37,10 @@ impl ModuleMemory {
         if !inside || size == 0 || !start.is_aligned(frame::SIZE) {
             return Err(Errno::EINVAL);
         }
-        Ok(ModuleMemory { start, pages: size.div_ceil(frame::SIZE) })
+        Ok(ModuleMemory {
+            start,
+            pages: size.div_ceil(frame::SIZE),
+        })
     }
 
     /// The page at `index`.
@@ -54,7 +57,9 @@ impl ModuleMemory {
 
     /// Copies the page at `index`; false if there is none.
     pub fn copy_page(&self, index: u64, frame: &mut Frame) -> bool {
-        let Some(page) = self.page(index) else { return false };
+        let Some(page) = self.page(index) else {
+            return false;
+        };
         let from: *const u8 = to_virtual(page).as_ptr();
         // SAFETY: a page of a boot module is memory in the direct map.
         unsafe { core::ptr::copy_nonoverlapping(from, frame.bytes().as_mut_ptr(), frame::SIZE as usize) };
@@ -62,8 +67,13 @@ impl ModuleMemory {
     }
 }
 
+/// First address beyond what this CPU can address.
+pub fn address_limit() -> u64 {
+    1 << crate::arch::cpu::features().physical_bits.min(52)
+}
+
 /// True if any of the range is memory that the kernel manages or that holds the kernel, modules or the loader's data.
-pub fn is_kernel_memory(start: PhysAddr, size: u64) -> bool {
+pub fn overlaps_ram(start: PhysAddr, size: u64) -> bool {
     let end = start.as_u64().saturating_add(size);
     BOOT.get().is_none_or(|boot| {
         boot.memory_map.iter().any(|region| {

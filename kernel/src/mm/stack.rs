@@ -54,7 +54,9 @@ impl KernelStack {
         for (number, frame) in frames.into_iter().flatten().enumerate() {
             kernel_space::map_frame(bottom + number as u64 * frame::SIZE, frame)?;
         }
-        Ok(KernelStack { top: bottom + STACK_SIZE })
+        Ok(KernelStack {
+            top: bottom + STACK_SIZE,
+        })
     }
 
     /// First address above the stack, 16-byte aligned.

@@ -23,8 +23,12 @@ struct Current {
     root: AtomicU64,
 }
 
-static CURRENT: [Current; cpu::MAX_CPUS] =
-    [const { Current { pmap: AtomicPtr::new(null_mut()), root: AtomicU64::new(0) } }; cpu::MAX_CPUS];
+static CURRENT: [Current; cpu::MAX_CPUS] = [const {
+    Current {
+        pmap: AtomicPtr::new(null_mut()),
+        root: AtomicU64::new(0),
+    }
+}; cpu::MAX_CPUS];
 
 /// Root of the pmap that this CPU runs, `None` for the kernel's own table.
 pub(super) fn current_root(_irqs: &IrqsOff) -> Option<PhysAddr> {
@@ -39,7 +43,9 @@ pub(super) fn current_root(_irqs: &IrqsOff) -> Option<PhysAddr> {
 pub fn switch_to(irqs: &IrqsOff, vmspace: Option<&Vmspace>) {
     let index = cpu::index();
     let current = &CURRENT[index];
-    let next: *mut Pmap = vmspace.map_or(null_mut(), |vmspace| core::ptr::from_ref(vmspace.pmap()).cast_mut());
+    let next: *mut Pmap = vmspace.map_or(null_mut(), |vmspace| {
+        core::ptr::from_ref(vmspace.pmap()).cast_mut()
+    });
     let before = current.pmap.load(Ordering::Relaxed);
     if before == next {
         return;
@@ -49,7 +55,9 @@ pub fn switch_to(irqs: &IrqsOff, vmspace: Option<&Vmspace>) {
             // Before the root is loaded: whoever changes a translation after this CPU may have read it sees the bit. The
             // read-modify-write is a full barrier, and the page walks of this CPU come after it.
             vmspace.pmap().activate(index);
-            current.root.store(vmspace.pmap().root().as_u64(), Ordering::Relaxed);
+            current
+                .root
+                .store(vmspace.pmap().root().as_u64(), Ordering::Relaxed);
             vmspace.pmap().root()
         }
         None => {

@@ -79,13 +79,17 @@ pub fn init_kernel(boot: &BootInfo) {
 fn map_direct(boot: &BootInfo) {
     let offset = boot.hhdm_offset;
     let sections = &boot.sections;
-    let fixed = image_physical(boot, sections.text.start).as_u64()..image_physical(boot, sections.rodata.end).as_u64();
+    let fixed = image_physical(boot, sections.text.start).as_u64()
+        ..image_physical(boot, sections.rodata.end).as_u64();
     let memory = boot.memory_map.iter().filter(|region| is_memory(region.kind));
-    let ranges = memory.map(|region| region.base.as_u64()..region.base.as_u64().saturating_add(region.length));
+    let ranges =
+        memory.map(|region| region.base.as_u64()..region.base.as_u64().saturating_add(region.length));
     for range in ranges.chain([FIRMWARE_AREA]) {
         let range = range.start & !0xfff..range.end.next_multiple_of(frame::SIZE);
         assert!(
-            offset.checked_add(range.end).is_some_and(|end| end <= STACKS.start),
+            offset
+                .checked_add(range.end)
+                .is_some_and(|end| end <= STACKS.start),
             "the direct map of {:#x}..{:#x} reaches the kernel's own areas",
             range.start,
             range.end
@@ -93,7 +97,10 @@ fn map_direct(boot: &BootInfo) {
         let writable = Protection::READ | Protection::WRITE;
         for (part, protection) in [
             (range.start..range.end.min(fixed.start), writable),
-            (range.start.max(fixed.start)..range.end.min(fixed.end), Protection::READ),
+            (
+                range.start.max(fixed.start)..range.end.min(fixed.end),
+                Protection::READ,
+            ),
             (range.start.max(fixed.end)..range.end, writable),
         ] {
             if part.start < part.end {
@@ -145,7 +152,13 @@ fn tables() -> Tables<'static, super::tables::DirectMap> {
 }
 
 fn attributes(protection: Protection, cache: CacheMode) -> Attributes {
-    Attributes { protection, user: false, global: true, cache, software: 0 }
+    Attributes {
+        protection,
+        user: false,
+        global: true,
+        cache,
+        software: 0,
+    }
 }
 
 /// Maps physical memory with the largest pages that fit. The caller is alone with this part of the table.
@@ -164,7 +177,8 @@ fn map_linear(
             physical % bytes == 0 && virtual_start % bytes == 0 && range.end - physical >= bytes
         };
         let level = (1..=largest).rev().find(fits).unwrap_or(1);
-        let entry = X86_64.leaf(level, physical, attributes(protection, cache)) | X86_64.accessed | X86_64.dirty;
+        let entry =
+            X86_64.leaf(level, physical, attributes(protection, cache)) | X86_64.accessed | X86_64.dirty;
         match tables().enter(virtual_start, level, entry, &mut source)? {
             Entered::New | Entered::Same => {}
             Entered::Broken(owed) => {
@@ -186,7 +200,10 @@ fn map_linear(
 pub(crate) fn reserve_stack(bytes: u64) -> Result<VirtAddr, Errno> {
     let mut area = AREA.lock();
     let start = area.next_stack.next_multiple_of(bytes.next_power_of_two());
-    let end = start.checked_add(bytes).filter(|&end| end <= STACKS.end).ok_or(Errno::ENOMEM)?;
+    let end = start
+        .checked_add(bytes)
+        .filter(|&end| end <= STACKS.end)
+        .ok_or(Errno::ENOMEM)?;
     area.next_stack = end;
     Ok(VirtAddr::new(start))
 }
@@ -225,36 +242,57 @@ pub fn map_device(physical: PhysAddr, length: u64) -> Result<VirtAddr, Errno> {
 pub fn map_device_as(physical: PhysAddr, length: u64, cache: CacheMode) -> Result<VirtAddr, Errno> {
     let offset = physical.as_u64() % frame::SIZE;
     let start = physical.as_u64() - offset;
-    let end = physical.as_u64().checked_add(length).filter(|&end| length > 0 && end <= X86_64.address + frame::SIZE);
+    let end = physical
+        .as_u64()
+        .checked_add(length)
+        .filter(|&end| length > 0 && end <= X86_64.address + frame::SIZE);
     let end = end.ok_or(Errno::EINVAL)?.next_multiple_of(frame::SIZE);
     let mut area = AREA.lock();
     let known = area.mappings.iter().find(|mapping| {
         mapping.cache == cache && mapping.physical <= start && end <= mapping.physical + mapping.length
     });
     if let Some(mapping) = known {
-        return Ok(VirtAddr::new(mapping.virtual_start + (start - mapping.physical) + offset));
+        return Ok(VirtAddr::new(
+            mapping.virtual_start + (start - mapping.physical) + offset,
+        ));
     }
     // The same position within a large page, so that large pages fit.
     let mut virtual_start = area.next_device;
     if end - start >= span(2) {
         virtual_start = virtual_start.next_multiple_of(span(2)) + start % span(2);
     }
-    let virtual_end = virtual_start.checked_add(end - start).filter(|&end| end <= DEVICES.end).ok_or(Errno::ENOMEM)?;
+    let virtual_end = virtual_start
+        .checked_add(end - start)
+        .filter(|&end| end <= DEVICES.end)
+        .ok_or(Errno::ENOMEM)?;
     area.next_device = virtual_end;
-    map_linear(virtual_start, &(start..end), Protection::READ | Protection::WRITE, cache)
-        .map_err(|NoMemory| Errno::ENOMEM)?;
+    map_linear(
+        virtual_start,
+        &(start..end),
+        Protection::READ | Protection::WRITE,
+        cache,
+    )
+    .map_err(|NoMemory| Errno::ENOMEM)?;
     // With the memory full the mapping is only not found again.
-    let _ = area.mappings.try_push(DeviceMapping { physical: start, length: end - start, virtual_start, cache });
+    let _ = area.mappings.try_push(DeviceMapping {
+        physical: start,
+        length: end - start,
+        virtual_start,
+        cache,
+    });
     Ok(VirtAddr::new(virtual_start + offset))
 }
 
 /// True if all of the range is memory that the direct map has.
 pub fn in_direct_map(boot: &BootInfo, physical: PhysAddr, length: u64) -> bool {
-    let (start, Some(end)) = (physical.as_u64(), physical.as_u64().checked_add(length)) else { return false };
+    let (start, Some(end)) = (physical.as_u64(), physical.as_u64().checked_add(length)) else {
+        return false;
+    };
     let firmware = FIRMWARE_AREA.start <= start && end <= FIRMWARE_AREA.end;
     firmware
-        || boot.memory_map.iter().filter(|region| is_memory(region.kind)).any(|region| {
-            region.base.as_u64() <= start && end <= region.base.as_u64() + region.length
-        })
+        || boot
+            .memory_map
+            .iter()
+            .filter(|region| is_memory(region.kind))
+            .any(|region| region.base.as_u64() <= start && end <= region.base.as_u64() + region.length)
 }
-

@@ -66,7 +66,12 @@ impl Pmap {
     pub fn new() -> Result<Self, Errno> {
         let root = frame::allocate_zeroed()?.into_address();
         // SAFETY: both are page tables; this one is not in use, and the kernel's root entries never change after boot.
-        let (ours, kernel) = unsafe { (physical::words(root), physical::words(kernel_space::kernel_root())) };
+        let (ours, kernel) = unsafe {
+            (
+                physical::words(root),
+                physical::words(kernel_space::kernel_root()),
+            )
+        };
         for (our, kernels) in ours[KERNEL_SLOTS..].iter().zip(&kernel[KERNEL_SLOTS..]) {
             our.store(kernels.load(Ordering::Relaxed), Ordering::Relaxed);
         }
@@ -130,7 +135,8 @@ impl Pmap {
         if !interlock.admits(stamp, address) {
             return Err(EnterError::Stale);
         }
-        self.enter_locked(&interlock, address, target).map_err(|NoMemory| EnterError::OutOfMemory)
+        self.enter_locked(&interlock, address, target)
+            .map_err(|NoMemory| EnterError::OutOfMemory)
     }
 
     fn enter_locked(
@@ -147,7 +153,11 @@ impl Pmap {
             software: 0,
         };
         // Accessed and dirty are set here, since nobody asks for them yet: it saves the CPU an update of the entry.
-        let dirty = if target.protection.contains(Protection::WRITE) { X86_64.dirty } else { 0 };
+        let dirty = if target.protection.contains(Protection::WRITE) {
+            X86_64.dirty
+        } else {
+            0
+        };
         let entry = X86_64.leaf(1, target.physical.as_u64(), attributes) | X86_64.accessed | dirty;
         let mut source = FreshTables::new(Need::Program);
         let result = loop {
@@ -189,11 +199,13 @@ impl Pmap {
         self.invalidate(&mut interlock, &page);
         let owed = self.table().remove(&page, &(0..0), DetachedTables::default());
         let detached = owed.discharge(|set| shootdown::flush(interlock.irqs(), self, set));
-        self.resident.fetch_sub(detached.release(&X86_64).pages, Ordering::Relaxed);
+        self.resident
+            .fetch_sub(detached.release(&X86_64).pages, Ordering::Relaxed);
         if !insert() {
             return Ok(Commit::Again);
         }
-        self.enter_locked(&interlock, address, target).map_err(|NoMemory| Errno::ENOMEM)?;
+        self.enter_locked(&interlock, address, target)
+            .map_err(|NoMemory| Errno::ENOMEM)?;
         Ok(Commit::Done)
     }
 
@@ -255,13 +267,19 @@ impl Pmap {
     /// The translation of an address, for inspection: page, accesses.
     pub fn translation(&self, address: u64) -> Option<(PhysAddr, Protection)> {
         let _lock = self.interlock.lock();
-        self.table().lookup(address).map(|leaf| (PhysAddr::new(leaf.physical), leaf.protection))
+        self.table()
+            .lookup(address)
+            .map(|leaf| (PhysAddr::new(leaf.physical), leaf.protection))
     }
 }
 
 impl Drop for Pmap {
     fn drop(&mut self) {
-        assert!(self.active() == 0, "an address space goes away while CPUs {:#b} run in it", self.active());
+        assert!(
+            self.active() == 0,
+            "an address space goes away while CPUs {:#b} run in it",
+            self.active()
+        );
         // Nobody runs it, so nothing of it is in any TLB: every CPU that did has loaded another root since.
         let mut free = FrameChain::new();
         // SAFETY: the root is this pmap's and nobody uses it any more.
@@ -270,7 +288,9 @@ impl Drop for Pmap {
             let entry = slot.load(Ordering::Relaxed);
             if X86_64.is_present(entry) {
                 let table = X86_64.table_address(entry);
-                release_subtree(&X86_64, &DIRECT_MAP, table, 3, &mut |table| free.push(PhysAddr::new(table)));
+                release_subtree(&X86_64, &DIRECT_MAP, table, 3, &mut |table| {
+                    free.push(PhysAddr::new(table))
+                });
             }
         }
         free.push(self.root);

@@ -37,7 +37,9 @@ impl TableMemory for DirectMap {
 
     #[inline]
     fn compare_exchange(&self, table: u64, index: usize, old: u64, new: u64) -> Result<(), u64> {
-        entry(table, index).compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).map(|_| ())
+        entry(table, index)
+            .compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+            .map(|_| ())
     }
 }
 
@@ -92,7 +94,10 @@ pub(super) struct Removed {
 impl DetachedTables {
     /// Frees the tables. To be called after the flush, and without the lock of the page table, since there may be many.
     pub(super) fn release(mut self, format: &Format) -> Removed {
-        let mut removed = Removed { pages: self.leaves, tables: 0 };
+        let mut removed = Removed {
+            pages: self.leaves,
+            tables: 0,
+        };
         for level in 1..ROOT_LEVEL {
             while let Some(table) = self.by_level[usize::from(level)].pop() {
                 let mut free = |table| {

@@ -1,7 +1,7 @@
 //! System calls for drivers in user space.
 
 use super::Call;
-use crate::arch::{cpu, ioapic, ports};
+use crate::arch::{ioapic, ports};
 use crate::ipc::Interrupt;
 use crate::mm::physical;
 use crate::proc::{Entry, Object, PortRange};
@@ -66,13 +66,13 @@ fn port_range(base: u64, length: u64) -> Result<Entry, Errno> {
 }
 
 fn device_memory(base: u64, length: u64) -> Result<Entry, Errno> {
-    let limit = 1u64 << cpu::features().physical_bits;
+    let limit = physical::address_limit();
     let end = base.checked_add(length).filter(|&end| length != 0 && end <= limit);
     if base % PAGE_SIZE != 0 || length % PAGE_SIZE != 0 || end.is_none() {
         return Err(Errno::EINVAL);
     }
     let base = PhysAddr::try_new(base).map_err(|_| Errno::EINVAL)?;
-    if physical::is_kernel_memory(base, length) {
+    if physical::overlaps_ram(base, length) {
         return Err(Errno::EACCES);
     }
     Ok(Entry {

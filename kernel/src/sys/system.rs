@@ -101,7 +101,7 @@ pub fn info(call: &Call) -> Result<u64, Errno> {
 /// `boot_module(system, index, *mut ModuleInfo)`.
 pub fn boot_module(call: &Call) -> Result<u64, Errno> {
     call.system(0, Rights::MODULES)?;
-    let modules = boot::info().map_or(&[][..], |boot| boot.modules);
+    let modules = boot::info().modules;
     let index = usize::try_from(call.argument(1)).map_err(|_| Errno::ENOENT)?;
     let module = modules.get(index).ok_or(Errno::ENOENT)?;
     let mut name = [0; 64];

@@ -2,8 +2,8 @@
 
 use super::fault::Access;
 use super::vmspace::{Vmspace, checked_range, page_rounded};
-use crate::mm::frame::OwnedFrames;
 use crate::mm;
+use crate::mm::frame::OwnedFrames;
 use core::ops::Range;
 use dragonet_abi::Errno;
 use dragonet_abi::layout::PAGE_SIZE;
@@ -19,17 +19,32 @@ impl Vmspace {
     /// `madvise`: everything but [`Advice::SetMap`]. A length of 0 does nothing.
     ///
     /// # Errors
-    /// EINVAL for a range that is misaligned or not a program's, and for `SetMap`.
+    /// EINVAL for a range that is misaligned or not a program's, for `Invalidate` where something is mapped without a virtual
+    /// page table, and for `SetMap`.
     pub fn advise(&self, address: u64, length: u64, advice: Advice) -> Result<(), Errno> {
         if length == 0 {
-            return if advice == Advice::SetMap { Err(Errno::EINVAL) } else { Ok(()) };
+            return if advice == Advice::SetMap {
+                Err(Errno::EINVAL)
+            } else {
+                Ok(())
+            };
         }
         let range = checked_range(address, page_rounded(length)?)?;
         match advice {
             Advice::DontNeed => self.drop_pages(&range),
             Advice::WillNeed => self.prefault(&range),
-            // Translations are a cache, so this is right for any range. The map and its lock are not involved.
-            Advice::Invalidate => self.pmap().remove(&range, &range),
+            Advice::Invalidate => {
+                let ordinary = self
+                    .map
+                    .lock()
+                    .overlapping(range.clone())
+                    .any(|entry| entry.payload.root.is_none());
+                if ordinary {
+                    return Err(Errno::EINVAL);
+                }
+                // Without the map's lock: translations are a cache, so this is right whatever happens to the entries.
+                self.pmap().remove(&range, &range);
+            }
             Advice::SetMap => return Err(Errno::EINVAL),
         }
         Ok(())
@@ -48,11 +63,14 @@ impl Vmspace {
         let range = checked_range(address, page_rounded(length)?)?;
         let mut map = self.map.lock();
         let all = map.covers(range.clone())
-            && map.overlapping(range.clone()).all(|entry| entry.payload.root.is_some());
+            && map
+                .overlapping(range.clone())
+                .all(|entry| entry.payload.root.is_some());
         if !all {
             return Err(Errno::EINVAL);
         }
-        map.update(range.clone(), |region| region.root = Some(Vpte(value))).map_err(|Full| Errno::ENOMEM)?;
+        map.update(range.clone(), |region| region.root = Some(Vpte(value)))
+            .map_err(|Full| Errno::ENOMEM)?;
         self.pmap().remove(&range, &range);
         Ok(())
     }
@@ -72,7 +90,9 @@ impl Vmspace {
     /// and is refused by the interlock.
     fn drop_some(&self, range: &Range<u64>, taken: &mut OwnedFrames) -> u64 {
         let map = self.map.lock();
-        let Some(entry) = map.overlapping(range.clone()).next() else { return range.end };
+        let Some(entry) = map.overlapping(range.clone()).next() else {
+            return range.end;
+        };
         let part = range.start.max(entry.start)..range.end.min(entry.end);
         let (object, offset) = match &entry.payload.overlay {
             Some(overlay) => (&overlay.object, overlay.offset),

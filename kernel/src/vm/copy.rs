@@ -22,7 +22,11 @@ pub fn check_range(user: u64, length: u64) -> Result<(), Errno> {
 }
 
 fn check_aligned<T>(user: u64) -> Result<(), Errno> {
-    if user.is_multiple_of(align_of::<T>() as u64) { Ok(()) } else { Err(Errno::EINVAL) }
+    if user.is_multiple_of(align_of::<T>() as u64) {
+        Ok(())
+    } else {
+        Err(Errno::EINVAL)
+    }
 }
 
 /// Reads a value.

@@ -29,13 +29,25 @@ pub struct Access {
 
 impl Access {
     /// A load by or for a program.
-    pub const READ: Access = Access { write: false, execute: false, user: true };
+    pub const READ: Access = Access {
+        write: false,
+        execute: false,
+        user: true,
+    };
     /// A store by or for a program.
-    pub const WRITE: Access = Access { write: true, execute: false, user: true };
+    pub const WRITE: Access = Access {
+        write: true,
+        execute: false,
+        user: true,
+    };
 
     /// What the error code of a page fault says (SDM volume 3, 4.7).
     pub const fn from_error_code(code: u64) -> Self {
-        Access { write: code & 2 != 0, execute: code & 0x10 != 0, user: code & 4 != 0 }
+        Access {
+            write: code & 2 != 0,
+            execute: code & 0x10 != 0,
+            user: code & 4 != 0,
+        }
     }
 }
 
@@ -117,8 +129,14 @@ impl Vmspace {
                     return Ok(Attempt::Again);
                 };
                 let mut allowed = protection;
-                allowed.set(Protection::WRITE, protection.contains(Protection::WRITE) && found.writable);
-                allowed.set(Protection::EXECUTE, protection.contains(Protection::EXECUTE) && found.executable);
+                allowed.set(
+                    Protection::WRITE,
+                    protection.contains(Protection::WRITE) && found.writable,
+                );
+                allowed.set(
+                    Protection::EXECUTE,
+                    protection.contains(Protection::EXECUTE) && found.executable,
+                );
                 self.enter_page(page, &region, found.page, allowed, stamp)
             }
             (None, Some(overlay)) => self.attempt_private(page, access, &region, overlay, distance, stamp),
@@ -142,16 +160,25 @@ impl Vmspace {
         let copy_index = (overlay.offset + distance) / PAGE_SIZE;
         let index = (region.offset + distance) / PAGE_SIZE;
         if let Some(physical) = overlay.object.resident_page(copy_index) {
-            let target =
-                Target { physical, protection: to_table(region.protection), cache: CacheMode::WriteBack };
+            let target = Target {
+                physical,
+                protection: to_table(region.protection),
+                cache: CacheMode::WriteBack,
+            };
             return self.enter(page, target, stamp);
         }
         if !access.write {
             return self.enter_page(page, region, index, region.protection - Protection::WRITE, stamp);
         }
-        overlay.object.prepare(copy_index).map_err(|_| FaultError::OutOfMemory)?;
+        overlay
+            .object
+            .prepare(copy_index)
+            .map_err(|_| FaultError::OutOfMemory)?;
         let mut copy = frame::allocate().map_err(|_| FaultError::OutOfMemory)?;
-        region.object.copy_page(index, &mut copy).map_err(|_| FaultError::Protection)?;
+        region
+            .object
+            .copy_page(index, &mut copy)
+            .map_err(|_| FaultError::Protection)?;
         counters::count(Counter::PageCopied);
         let target = Target {
             physical: copy.address(),
@@ -179,7 +206,15 @@ impl Vmspace {
             Errno::ENOMEM => FaultError::OutOfMemory,
             _ => FaultError::NotMapped,
         })?;
-        self.enter(page, Target { physical, protection: to_table(protection), cache }, stamp)
+        self.enter(
+            page,
+            Target {
+                physical,
+                protection: to_table(protection),
+                cache,
+            },
+            stamp,
+        )
     }
 
     fn enter(&self, page: u64, target: Target, stamp: Stamp) -> Result<Attempt, FaultError> {

@@ -23,12 +23,12 @@ pub use object::MemoryObject;
 pub use region::{EntryInfo, EntryKind};
 pub use vmspace::{MapArguments, Vmspace, VmspaceStatistics, WordKey};
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
-static VMSPACES: AtomicUsize = AtomicUsize::new(0);
-static OBJECTS: AtomicUsize = AtomicUsize::new(0);
+static VMSPACES: AtomicU32 = AtomicU32::new(0);
+static OBJECTS: AtomicU32 = AtomicU32::new(0);
 
 /// Vmspaces and memory objects that exist, those inside a vmspace (anonymous memory, private copies) included.
-pub fn live_counts() -> (usize, usize) {
+pub fn live_counts() -> (u32, u32) {
     (VMSPACES.load(Ordering::Relaxed), OBJECTS.load(Ordering::Relaxed))
 }

@@ -40,7 +40,11 @@ pub struct MemoryObject {
 impl MemoryObject {
     fn create(size: u64, backing: Backing) -> Arc<Self> {
         OBJECTS.fetch_add(1, Ordering::Relaxed);
-        Arc::new(MemoryObject { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), size, backing })
+        Arc::new(MemoryObject {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            size,
+            backing,
+        })
     }
 
     /// Zeroes of `size` bytes, rounded up to pages; they take memory when they are touched.
@@ -65,7 +69,10 @@ impl MemoryObject {
     /// # Errors
     /// EINVAL if the range is misaligned, empty, or not inside a boot module.
     pub fn module(physical: PhysAddr, size: u64) -> Result<Arc<Self>, Errno> {
-        Ok(Self::create(size, Backing::Module(ModuleMemory::new(physical, size)?)))
+        Ok(Self::create(
+            size,
+            Backing::Module(ModuleMemory::new(physical, size)?),
+        ))
     }
 
     /// Device memory, uncached.
@@ -74,7 +81,7 @@ impl MemoryObject {
     /// EINVAL if the range is misaligned, empty or wraps; EACCES if it has memory of the kernel in it.
     pub fn device(physical: PhysAddr, size: u64) -> Result<Arc<Self>, Errno> {
         check_physical(physical, size)?;
-        if physical::is_kernel_memory(physical, size) {
+        if physical::overlaps_ram(physical, size) {
             return Err(Errno::EACCES);
         }
         Ok(Self::create(size, Backing::Device(physical, CacheMode::Uncached)))
@@ -227,5 +234,9 @@ fn rounded(size: u64) -> Result<u64, Errno> {
 fn check_physical(physical: PhysAddr, size: u64) -> Result<(), Errno> {
     let end = physical.as_u64().checked_add(size).ok_or(Errno::EINVAL)?;
     let aligned = physical.is_aligned(PAGE_SIZE);
-    if size == 0 || !aligned || end > 1 << 52 { Err(Errno::EINVAL) } else { Ok(()) }
+    if size == 0 || !aligned || end > physical::address_limit() {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(())
+    }
 }

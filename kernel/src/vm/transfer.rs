@@ -32,7 +32,9 @@ impl Vmspace {
         let mut done = 0;
         while done < bytes.len() {
             let rest = &bytes[done..];
-            match self.transfer(address, done, Access::WRITE, |at| self.pmap().write_bytes(at, rest)) {
+            match self.transfer(address, done, Access::WRITE, |at| {
+                self.pmap().write_bytes(at, rest)
+            }) {
                 Ok(count) => done += count,
                 Err(error) if done == 0 => return Err(error),
                 Err(_) => break,
@@ -49,7 +51,9 @@ impl Vmspace {
         access: Access,
         mut copy: impl FnMut(u64) -> Option<usize>,
     ) -> Result<usize, Errno> {
-        let address = start.checked_add(done as u64).filter(|at| (USER_START..USER_END).contains(at));
+        let address = start
+            .checked_add(done as u64)
+            .filter(|at| (USER_START..USER_END).contains(at));
         let address = address.ok_or(Errno::EFAULT)?;
         for _ in 0..ATTEMPTS {
             if let Some(count) = copy(address) {

@@ -82,7 +82,10 @@ impl Vmspace {
         let pmap = Box::new(Pmap::new()?);
         VMSPACES.fetch_add(1, Ordering::Relaxed);
         let map = Map::new(USER_START..USER_END, MAX_ENTRIES);
-        Ok(Arc::new(Vmspace { map: SpinLock::new(Rank::VmspaceMap, map), pmap }))
+        Ok(Arc::new(Vmspace {
+            map: SpinLock::new(Rank::VmspaceMap, map),
+            pmap,
+        }))
     }
 
     /// The page table.
@@ -128,7 +131,9 @@ impl Vmspace {
             let hint = checked_range(arguments.address, length).ok();
             match hint.filter(|range| map.is_free(range.clone())) {
                 Some(range) => range.start,
-                None => map.find_gap(length, PLACEMENT_START..PLACEMENT_END).ok_or(Errno::ENOMEM)?,
+                None => map
+                    .find_gap(length, PLACEMENT_START..PLACEMENT_END)
+                    .ok_or(Errno::ENOMEM)?,
             }
         };
         match map.insert(start..start + length, region) {
@@ -143,8 +148,16 @@ impl Vmspace {
         let gap = map.gap_around(range.clone());
         let limits = map.limits();
         // Where the gap reaches a limit of the map nothing can be beyond, so tables that stick out can go too.
-        let start = if gap.start == limits.start { TABLE_SPAN.start } else { gap.start };
-        let end = if gap.end == limits.end { TABLE_SPAN.end } else { gap.end };
+        let start = if gap.start == limits.start {
+            TABLE_SPAN.start
+        } else {
+            gap.start
+        };
+        let end = if gap.end == limits.end {
+            TABLE_SPAN.end
+        } else {
+            gap.end
+        };
         self.pmap.remove(range, &(start..end));
     }
 
@@ -197,8 +210,10 @@ impl Vmspace {
             }
             lost |= entry.payload.protection - entry.payload.effective(protection);
         }
-        map.update(range.clone(), |region| region.protection = region.effective(protection))
-            .map_err(|Full| Errno::ENOMEM)?;
+        map.update(range.clone(), |region| {
+            region.protection = region.effective(protection)
+        })
+        .map_err(|Full| Errno::ENOMEM)?;
         if lost.is_empty() {
             // More is allowed: translations are widened by the faults that need it.
         } else if protection.contains(Protection::READ) && range.end - range.start <= NARROW_IN_PLACE {
@@ -239,8 +254,14 @@ impl Vmspace {
         let distance = address - entry.start;
         Ok(match &region.overlay {
             // Private: nobody else has this word, whether it is copied already or not.
-            Some(overlay) => WordKey { object: overlay.object.id(), offset: overlay.offset + distance },
-            None => WordKey { object: region.object.id(), offset: region.offset + distance },
+            Some(overlay) => WordKey {
+                object: overlay.object.id(),
+                offset: overlay.offset + distance,
+            },
+            None => WordKey {
+                object: region.object.id(),
+                offset: region.offset + distance,
+            },
         })
     }
 
@@ -276,7 +297,10 @@ impl From<FaultError> for Errno {
 
 fn describe(entry: &Entry<&Region>) -> EntryInfo {
     let region = entry.payload;
-    let copies = region.overlay.as_ref().map_or(0, |overlay| overlay.object.resident_pages());
+    let copies = region
+        .overlay
+        .as_ref()
+        .map_or(0, |overlay| overlay.object.resident_pages());
     let kind = match region.root {
         Some(root) => EntryKind::Vpagetable(root),
         None if region.overlay.is_some() || region.object.is_private() => EntryKind::Private,
@@ -335,6 +359,7 @@ fn region_for(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
     let vpagetable = flags.contains(MapFlags::VPAGETABLE);
     if !MapFlags::all().contains(flags)
         || shared == flags.contains(MapFlags::PRIVATE)
+        || flags.contains(MapFlags::EXCLUSIVE) && !flags.contains(MapFlags::FIXED)
         || flags.contains(MapFlags::ANONYMOUS) == arguments.object.is_some()
         || !arguments.offset.is_multiple_of(PAGE_SIZE)
         || length > USER_END - USER_START
@@ -346,9 +371,20 @@ fn region_for(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
         return vpagetable_region(arguments, length);
     }
     let Some(object) = arguments.object.clone() else {
-        let object = if shared { MemoryObject::anonymous(length)? } else { MemoryObject::private(length)? };
+        let object = if shared {
+            MemoryObject::anonymous(length)?
+        } else {
+            MemoryObject::private(length)?
+        };
         let (protection, maximum) = (arguments.protection, Protection::all());
-        return Ok(Region { object, offset: 0, protection, maximum, overlay: None, root: None });
+        return Ok(Region {
+            object,
+            offset: 0,
+            protection,
+            maximum,
+            overlay: None,
+            root: None,
+        });
     };
     let end = arguments.offset.checked_add(length).ok_or(Errno::ERANGE)?;
     if end > object.pages() * PAGE_SIZE {
@@ -372,17 +408,31 @@ fn region_for(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
     }
     let overlay = match shared {
         true => None,
-        false => Some(Overlay { object: MemoryObject::private(length)?, offset: 0 }),
+        false => Some(Overlay {
+            object: MemoryObject::private(length)?,
+            offset: 0,
+        }),
     };
     let (offset, protection) = (arguments.offset, arguments.protection);
-    Ok(Region { object, offset, protection, maximum, overlay, root: None })
+    Ok(Region {
+        object,
+        offset,
+        protection,
+        maximum,
+        overlay,
+        root: None,
+    })
 }
 
 /// The entry of a mapping with a virtual page table. The offset is the index base of the table and has no bound but the
 /// table's own; until a root is set every access faults.
 fn vpagetable_region(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
     let needed = Protection::READ | Protection::WRITE;
-    let object = arguments.object.clone().filter(|object| object.is_anonymous()).ok_or(Errno::EINVAL)?;
+    let object = arguments
+        .object
+        .clone()
+        .filter(|object| object.is_anonymous())
+        .ok_or(Errno::EINVAL)?;
     if !arguments.flags.contains(MapFlags::SHARED) || !arguments.protection.contains(needed) {
         return Err(Errno::EINVAL);
     }

@@ -32,7 +32,10 @@ pub(super) fn translate(
     access: Access,
 ) -> Result<Option<Translation>, FaultError> {
     let pages = object.stable_pages().ok_or(FaultError::Vpagetable)?;
-    let wanted = vpagetable::Access { write: access.write, execute: access.execute };
+    let wanted = vpagetable::Access {
+        write: access.write,
+        execute: access.execute,
+    };
     match vpagetable::walk(&Table(pages), root.0, index, wanted) {
         Ok(translation) => {
             counters::count(Counter::VpagetableFault);

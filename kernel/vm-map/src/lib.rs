@@ -70,7 +70,9 @@ impl<P> Default for Removed<P> {
 impl<P> Removed<P> {
     /// Nothing.
     pub const fn new() -> Self {
-        Removed { entries: BTreeMap::new() }
+        Removed {
+            entries: BTreeMap::new(),
+        }
     }
 
     /// True if nothing was there.
@@ -81,7 +83,11 @@ impl<P> Removed<P> {
 
     /// The entries, ascending.
     pub fn iter(&self) -> impl Iterator<Item = Entry<&P>> {
-        self.entries.iter().map(|(&start, (end, payload))| Entry { start, end: *end, payload })
+        self.entries.iter().map(|(&start, (end, payload))| Entry {
+            start,
+            end: *end,
+            payload,
+        })
     }
 }
 
@@ -97,7 +103,11 @@ impl<P: Payload> Map<P> {
     /// An empty map of the addresses in `limits` with at most `most` entries.
     #[must_use]
     pub const fn new(limits: Range<u64>, most: usize) -> Self {
-        Map { limits, most, entries: BTreeMap::new() }
+        Map {
+            limits,
+            most,
+            entries: BTreeMap::new(),
+        }
     }
 
     /// Addresses that can be mapped.
@@ -121,7 +131,11 @@ impl<P: Payload> Map<P> {
     /// The entry that contains `address`.
     pub fn find(&self, address: u64) -> Option<Entry<&P>> {
         let (&start, (end, payload)) = self.entries.range(..=address).next_back()?;
-        (address < *end).then_some(Entry { start, end: *end, payload })
+        (address < *end).then_some(Entry {
+            start,
+            end: *end,
+            payload,
+        })
     }
 
     /// Entries that overlap `range`, ascending, unclipped.
@@ -129,7 +143,11 @@ impl<P: Payload> Map<P> {
         let first = self.find(range.start).map_or(range.start, |entry| entry.start);
         self.entries
             .range(first..range.end.max(first))
-            .map(|(&start, (end, payload))| Entry { start, end: *end, payload })
+            .map(|(&start, (end, payload))| Entry {
+                start,
+                end: *end,
+                payload,
+            })
     }
 
     /// True if every address of `range` is mapped.
@@ -158,7 +176,11 @@ impl<P: Payload> Map<P> {
         let start = below.map_or(self.limits.start, |(_, (end, _))| (*end).min(range.start));
         let end = match self.find(range.end) {
             Some(_) => range.end,
-            None => self.entries.range(range.end..).next().map_or(self.limits.end, |(&start, _)| start),
+            None => self
+                .entries
+                .range(range.end..)
+                .next()
+                .map_or(self.limits.end, |(&start, _)| start),
         };
         start..end.max(range.end)
     }
@@ -243,7 +265,9 @@ impl<P: Payload> Map<P> {
     }
 
     fn split(&mut self, address: u64) {
-        let Some((&start, (end, payload))) = self.entries.range_mut(..address).next_back() else { return };
+        let Some((&start, (end, payload))) = self.entries.range_mut(..address).next_back() else {
+            return;
+        };
         if *end <= address {
             return;
         }

@@ -51,9 +51,13 @@ fn flatten(map: &Map<Backing>) -> Model {
     let mut model = [None; PAGES];
     for (page, cell) in model.iter_mut().enumerate() {
         let address = LIMITS.start + page as u64 * PAGE;
-        *cell = map
-            .find(address)
-            .map(|entry| (entry.payload.id, entry.payload.offset + (address - entry.start), entry.payload.mark));
+        *cell = map.find(address).map(|entry| {
+            (
+                entry.payload.id,
+                entry.payload.offset + (address - entry.start),
+                entry.payload.mark,
+            )
+        });
     }
     model
 }
@@ -62,7 +66,14 @@ fn apply(map: &mut Map<Backing>, model: &mut Model, step: &Step) -> Result<(), T
     match *step {
         Step::Insert(start, length, id) => {
             let free = model[start..start + length].iter().all(Option::is_none);
-            let result = map.insert(bytes(start, length), Backing { id, offset: 0, mark: 0 });
+            let result = map.insert(
+                bytes(start, length),
+                Backing {
+                    id,
+                    offset: 0,
+                    mark: 0,
+                },
+            );
             prop_assert_eq!(result, if free { Ok(()) } else { Err(InsertError::Overlap) });
             if free {
                 for page in 0..length {
@@ -77,7 +88,8 @@ fn apply(map: &mut Map<Backing>, model: &mut Model, step: &Step) -> Result<(), T
                 let first = ((entry.start - LIMITS.start) / PAGE) as usize;
                 for page in 0..((entry.end - entry.start) / PAGE) as usize {
                     let backing = entry.payload;
-                    seen[first + page] = Some((backing.id, backing.offset + page as u64 * PAGE, backing.mark));
+                    seen[first + page] =
+                        Some((backing.id, backing.offset + page as u64 * PAGE, backing.mark));
                 }
             }
             let mut expected = [None; PAGES];
@@ -86,7 +98,8 @@ fn apply(map: &mut Map<Backing>, model: &mut Model, step: &Step) -> Result<(), T
             model[start..start + length].fill(None);
         }
         Step::Update(start, length, mark) => {
-            map.update(bytes(start, length), |backing| backing.mark = mark).unwrap();
+            map.update(bytes(start, length), |backing| backing.mark = mark)
+                .unwrap();
             for cell in model[start..start + length].iter_mut().flatten() {
                 cell.2 = mark;
             }
@@ -154,22 +167,44 @@ proptest! {
 #[test]
 fn clipping_moves_the_offset() {
     let mut map = Map::new(LIMITS, 10);
-    map.insert(bytes(4, 8), Backing { id: 7, offset: 0x10_0000, mark: 0 }).unwrap();
+    map.insert(
+        bytes(4, 8),
+        Backing {
+            id: 7,
+            offset: 0x10_0000,
+            mark: 0,
+        },
+    )
+    .unwrap();
     assert!(map.must_split(bytes(6, 2)));
     let removed = map.remove(bytes(6, 2)).unwrap();
-    assert_eq!(removed.iter().map(|entry| entry.range()).collect::<Vec<_>>(), [bytes(6, 2)]);
+    assert_eq!(
+        removed.iter().map(|entry| entry.range()).collect::<Vec<_>>(),
+        [bytes(6, 2)]
+    );
     assert!(!map.must_split(bytes(6, 2)));
     let lower = map.find(bytes(4, 1).start).unwrap();
     let upper = map.find(bytes(8, 1).start).unwrap();
     assert_eq!((lower.end, lower.payload.offset), (bytes(6, 1).start, 0x10_0000));
-    assert_eq!((upper.start, upper.payload.offset), (bytes(8, 1).start, 0x10_4000));
+    assert_eq!(
+        (upper.start, upper.payload.offset),
+        (bytes(8, 1).start, 0x10_4000)
+    );
     assert_eq!(upper.end, bytes(12, 1).start);
 }
 
 #[test]
 fn find_gap_respects_its_window() {
     let mut map = Map::new(LIMITS, 10);
-    map.insert(bytes(0, 10), Backing { id: 1, offset: 0, mark: 0 }).unwrap();
+    map.insert(
+        bytes(0, 10),
+        Backing {
+            id: 1,
+            offset: 0,
+            mark: 0,
+        },
+    )
+    .unwrap();
     assert_eq!(map.find_gap(PAGE, bytes(5, 20)), Some(bytes(10, 1).start));
     assert_eq!(map.find_gap(16 * PAGE, bytes(5, 20)), None);
     assert_eq!(map.find_gap(u64::MAX - 4095, LIMITS), None);

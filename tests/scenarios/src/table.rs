@@ -32,8 +32,8 @@ pub const ALL: &[Scenario] = &[
         .append("test=all")
         .prints(&[" passed, 0 failed"]),
     // The boot protocol's promises, by every way of booting.
-    bochs("boot-protocol-bochs").conformance(true),
-    qemu("boot-protocol-direct").smp(4).conformance(false),
+    bochs("boot-protocol-bochs").conformance(false),
+    qemu("boot-protocol-direct").smp(4).conformance(true),
     qemu("boot-protocol-cd").boot(Boot::Cd).conformance(true),
     qemu("boot-protocol-usb").boot(Boot::Usb).smp(1).conformance(true),
     qemu("boot-protocol-uefi")

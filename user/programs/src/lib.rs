@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod checks;
 pub mod line_editor;
 pub mod options;
 pub mod random;

@@ -14,6 +14,8 @@ pub struct Syntax {
     pub flags: &'static str,
     /// Letters of options with a value.
     pub values: &'static str,
+    /// Long names of options: `--NAME` is the same as the letter.
+    pub long: &'static [(&'static str, char)],
     /// Least and most count of operands.
     pub operands: (usize, usize),
     /// Everything from the first operand on is operands, even what begins with `-`.
@@ -28,6 +30,7 @@ impl Syntax {
             help,
             flags: "",
             values: "",
+            long: &[],
             operands: (0, 0),
             stops_at_operand: false,
         }
@@ -61,24 +64,20 @@ impl Syntax {
             match *argument {
                 "--help" if !only_operands => return Ok(None),
                 "--" if !only_operands => only_operands = true,
+                text if !only_operands && text.starts_with("--") => {
+                    let found = self.long.iter().find(|(name, _)| text[2..] == **name);
+                    let (_, letter) = found.ok_or_else(|| unknown(text))?;
+                    self.take_option(*letter, "", &mut rest, &mut options)?;
+                }
                 text if !only_operands && text.len() > 1 && text.starts_with('-') => {
-                    let mut letters = text[1..].char_indices();
-                    while let Some((at, letter)) = letters.next() {
-                        if self.flags.contains(letter) {
-                            options.given.push((letter, ""));
-                        } else if self.values.contains(letter) {
-                            let attached = &text[1 + at + letter.len_utf8()..];
-                            let value = if attached.is_empty() {
-                                rest.next().copied()
-                            } else {
-                                Some(attached)
-                            };
-                            let value =
-                                value.ok_or_else(|| alloc::format!("option -{letter} needs a value"))?;
-                            options.given.push((letter, value));
-                            letters = "".char_indices();
-                        } else {
-                            return Err(alloc::format!("unknown option '{text}'"));
+                    let mut letters = text[1..].chars();
+                    while let Some(letter) = letters.next() {
+                        if !self.flags.contains(letter) && !self.values.contains(letter) {
+                            return Err(unknown(text));
+                        }
+                        let attached = letters.as_str();
+                        if self.take_option(letter, attached, &mut rest, &mut options)? {
+                            break;
                         }
                     }
                 }
@@ -95,6 +94,31 @@ impl Syntax {
             _ => Ok(Some(options)),
         }
     }
+
+    /// Takes one option, and its value if it has one: what is attached to it, or else the next argument. True if it has.
+    fn take_option(
+        &self,
+        letter: char,
+        attached: &'static str,
+        rest: &mut core::slice::Iter<'_, &'static str>,
+        options: &mut Options,
+    ) -> Result<bool, String> {
+        let takes_value = self.values.contains(letter);
+        let value = match (takes_value, attached) {
+            (false, _) => "",
+            (true, "") => rest
+                .next()
+                .copied()
+                .ok_or_else(|| alloc::format!("option -{letter} needs a value"))?,
+            (true, attached) => attached,
+        };
+        options.given.push((letter, value));
+        Ok(takes_value)
+    }
+}
+
+fn unknown(option: &str) -> String {
+    alloc::format!("unknown option '{option}'")
 }
 
 /// Says what is wrong with the command line and gives the status for that.
@@ -150,5 +174,66 @@ impl Options {
     #[must_use]
     pub fn operands(&self) -> &[&'static str] {
         &self.operands
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SYNTAX: Syntax = Syntax {
+        flags: "ab",
+        values: "nx",
+        long: &[("number", 'n'), ("all", 'a')],
+        operands: (0, 2),
+        ..Syntax::new("")
+    };
+
+    fn parsed(arguments: &[&'static str]) -> Options {
+        SYNTAX.take_apart(arguments).unwrap().unwrap()
+    }
+
+    #[test]
+    fn options_and_operands() {
+        let options = parsed(&["-ab", "one", "-n", "5", "two"]);
+        assert!(options.has('a') && options.has('b') && !options.has('x'));
+        assert_eq!(
+            (options.value('n'), options.operands()),
+            (Some("5"), &["one", "two"][..])
+        );
+        assert_eq!(parsed(&["-an5"]).value('n'), Some("5"));
+        assert_eq!(parsed(&["-n", "1", "--number", "2"]).number('n', 0), Ok(2));
+        assert!(parsed(&["--all"]).has('a'));
+        assert_eq!(parsed(&["--", "-a", "--help"]).operands(), ["-a", "--help"]);
+        assert_eq!(parsed(&["-"]).operands(), ["-"]);
+        assert!(SYNTAX.take_apart(&["-a", "--help"]).unwrap().is_none());
+    }
+
+    #[test]
+    fn operands_end_options() {
+        let syntax = Syntax {
+            stops_at_operand: true,
+            ..SYNTAX
+        };
+        let options = syntax.take_apart(&["-a", "run", "-b"]).unwrap().unwrap();
+        assert_eq!(
+            (options.has('b'), options.operands()),
+            (false, &["run", "-b"][..])
+        );
+    }
+
+    #[test]
+    fn mistakes() {
+        let problem = |arguments: &[&'static str]| SYNTAX.take_apart(arguments).unwrap_err();
+        assert_eq!(problem(&["-z"]), "unknown option '-z'");
+        assert_eq!(problem(&["-az"]), "unknown option '-az'");
+        assert_eq!(problem(&["--none"]), "unknown option '--none'");
+        assert_eq!(problem(&["-n"]), "option -n needs a value");
+        assert_eq!(problem(&["1", "2", "3"]), "unexpected operand '3'");
+        let syntax = Syntax {
+            operands: (1, 2),
+            ..SYNTAX
+        };
+        assert_eq!(syntax.take_apart(&["-a"]).unwrap_err(), "an operand is missing");
     }
 }

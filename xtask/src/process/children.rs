@@ -71,6 +71,7 @@ fn end_everything() {
     for folder in &owned.scratch {
         let _ = std::fs::remove_dir_all(folder);
     }
+    crate::terminal::restore();
 }
 
 /// Whether a child, or anyone in its group, still runs; a child that nobody has waited for yet does not.
@@ -89,9 +90,7 @@ fn number(pid: u32) -> Option<Pid> {
 }
 
 fn send(pid: u32, leads_group: bool, signal: Signal) {
-    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
-        return;
-    };
+    let Some(pid) = number(pid) else { return };
     // A child that has just ended is no error: the aim is reached.
     let _ = if leads_group {
         rustix::process::kill_process_group(pid, signal)

@@ -15,7 +15,7 @@ use crate::build::{self, Built};
 use crate::machine::{Accelerator, Emulator, Firmware, MachineOptions, Medium};
 use crate::payload::Extras;
 use crate::progress::Progress;
-use crate::session::{self, Outcome, last_lines};
+use crate::session::{self, Operator, Outcome, last_lines};
 use crate::setup::{self, Consent};
 use crate::toolchain::KernelToolchain;
 use crate::workspace;
@@ -121,7 +121,8 @@ fn boot(scenario: &Scenario, built: &Built, limit: Duration, log: &Path) -> Resu
         &options(scenario).resolve()?,
         built,
         &extras,
-        limit,
+        Some(limit),
+        Operator::Nobody,
         Box::new(sink),
     )
 }

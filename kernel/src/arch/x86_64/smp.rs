@@ -9,8 +9,9 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use limine::mp::Cpu;
 use x86_64::VirtAddr;
 
-/// How long a CPU may take to arrive, in nanoseconds.
-const PATIENCE: u64 = 1_000_000_000;
+/// How long a CPU may take to arrive, in nanoseconds. Real ones take microseconds; an emulated one on a busy host shares its
+/// time with this CPU's waiting.
+const PATIENCE: u64 = 20_000_000_000;
 /// Exchanges with the boot CPU to compare the time stamp counters.
 const COMPARISONS: u64 = 32;
 /// Turns of a waiting loop on the new CPU, which has no other bound.
@@ -172,6 +173,7 @@ extern "C" fn enter(start: &'static Start) -> ! {
     apic::init_cpu();
     compare_counters();
     cpu::set_online(index);
+    apic::disarm_timer();
     start.state.store(UP, Ordering::Release);
     let entry = ENTRY.load(Ordering::Acquire);
     if entry.is_null() {

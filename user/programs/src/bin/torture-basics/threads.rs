@@ -1,0 +1,52 @@
+//! Threads that begin and end in a hurry.
+
+use crate::{Problem, doing};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use dragonet_programs::random::Random;
+use dragonet_rt::thread;
+
+const BURSTS: usize = 8;
+const THREADS: u64 = 24;
+
+/// Starts bursts of threads, some of which start another one, and adds up what they bring back.
+pub fn run(random: &mut Random) -> Result<(), Problem> {
+    for _ in 0..BURSTS {
+        let counter = Arc::new(AtomicU64::new(0));
+        let mut threads = Vec::new();
+        let mut expected = 0;
+        for number in 1..=THREADS {
+            let nested = random.below(4) == 0;
+            let yields = random.below(8);
+            expected += number;
+            let shared = Arc::clone(&counter);
+            let work = move || {
+                for _ in 0..yields {
+                    thread::yield_now();
+                }
+                shared.fetch_add(number, Ordering::Relaxed);
+                number
+            };
+            let spawned = if nested {
+                thread::spawn(move || {
+                    thread::spawn(work)
+                        .ok()
+                        .and_then(thread::JoinHandle::join)
+                        .unwrap_or(0)
+                })
+            } else {
+                thread::spawn(work)
+            };
+            threads.push(spawned.map_err(doing("starting a thread"))?);
+        }
+        let results: u64 = threads.into_iter().filter_map(thread::JoinHandle::join).sum();
+        let counted = counter.load(Ordering::Relaxed);
+        if (results, counted) != (expected, expected) {
+            let problem =
+                alloc::format!("threads brought {results} and counted {counted}, should be {expected}");
+            return Err(Problem::Wrong(problem));
+        }
+    }
+    Ok(())
+}
