@@ -16,7 +16,14 @@ fn cpu() -> String {
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    println!("hello: {}", if words.is_empty() { "world".to_string() } else { words.join(" ") });
+    println!(
+        "hello: {}",
+        if words.is_empty() {
+            "world".to_string()
+        } else {
+            words.join(" ")
+        }
+    );
     println!("hello: the first thread is on cpu {}", cpu());
     let threads: Vec<_> = (1..=THREADS)
         .map(|number| thread::spawn(move || (number, cpu())))
