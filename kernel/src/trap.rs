@@ -17,6 +17,7 @@ use dragonet_abi::vmspace as abi;
 
 /// Error-code bits of a page fault (Intel SDM volume 3, section 4.7).
 const FAULT_WRITE: u64 = 1 << 1;
+const FAULT_USER: u64 = 1 << 2;
 const FAULT_FETCH: u64 = 1 << 4;
 const FAULT_RESERVED: u64 = 1 << 3;
 const PAGE_FAULT: u64 = 14;
@@ -73,7 +74,9 @@ pub fn on_user_exception(frame: &mut TrapFrame, fault_address: u64) {
 /// Lets the current address space of a user resolve a fault. False: it is the program's own.
 fn resolve_fault(thread: &proc::Thread, address: u64, error_code: u64) -> bool {
     counters::count(Counter::PageFault);
-    if address >= USER_END || error_code & FAULT_RESERVED != 0 {
+    // What the CPU reads as supervisor for a program (descriptor tables) is never in the program's memory. QEMU 7.2 reads the
+    // stack of a program's far return that way, and SMAP then refuses a page that is there: to resolve it would never end.
+    if address >= USER_END || error_code & FAULT_RESERVED != 0 || error_code & FAULT_USER == 0 {
         return false;
     }
     let access = Access {

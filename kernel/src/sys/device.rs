@@ -6,6 +6,7 @@ use crate::ipc::Interrupt;
 use crate::mm::physical;
 use crate::proc::{Entry, Object, PortRange};
 use crate::vm::MemoryObject;
+use alloc::sync::Arc;
 use dragonet_abi::device::DeviceKind;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::{Errno, Rights};
@@ -81,9 +82,31 @@ fn device_memory(base: u64, length: u64) -> Result<Entry, Errno> {
     })
 }
 
+/// The line that the first argument names. A handle of another kind is EBADF, whatever its rights are.
+fn interrupt_of(call: &Call) -> Result<Arc<Interrupt>, Errno> {
+    let entry = call.process().handles().get(call.handle(0)?)?;
+    let line = entry.object.interrupt()?;
+    if entry.rights.contains(Rights::INTERRUPT) {
+        Ok(line)
+    } else {
+        Err(Errno::EPERM)
+    }
+}
+
+/// The ports that the first argument names, as [`interrupt_of`].
+fn range_of(call: &Call, rights: Rights) -> Result<PortRange, Errno> {
+    let entry = call.process().handles().get(call.handle(0)?)?;
+    let range = entry.object.ports()?;
+    if entry.rights.contains(rights) {
+        Ok(range)
+    } else {
+        Err(Errno::EPERM)
+    }
+}
+
 /// `interrupt_bind(interrupt, thread, bit)`.
 pub fn interrupt_bind(call: &Call) -> Result<u64, Errno> {
-    let line = call.object(0, Rights::INTERRUPT)?.interrupt()?;
+    let line = interrupt_of(call)?;
     let thread = call.thread_object(1, Rights::POST)?;
     let bit = u8::try_from(call.argument(2))
         .ok()
@@ -95,7 +118,7 @@ pub fn interrupt_bind(call: &Call) -> Result<u64, Errno> {
 
 /// `interrupt_acknowledge(interrupt)`.
 pub fn interrupt_acknowledge(call: &Call) -> Result<u64, Errno> {
-    call.object(0, Rights::INTERRUPT)?.interrupt()?.acknowledge();
+    interrupt_of(call)?.acknowledge();
     Ok(0)
 }
 
@@ -114,14 +137,14 @@ fn port_of(range: PortRange, offset: u64, width: u64) -> Result<(u16, u8), Errno
 
 /// `port_read(ports, offset, width)`.
 pub fn port_read(call: &Call) -> Result<u64, Errno> {
-    let range = call.object(0, Rights::READ)?.ports()?;
+    let range = range_of(call, Rights::READ)?;
     let (port, width) = port_of(range, call.argument(1), call.argument(2))?;
     Ok(u64::from(ports::read(port, width)))
 }
 
 /// `port_write(ports, offset, width, value)`.
 pub fn port_write(call: &Call) -> Result<u64, Errno> {
-    let range = call.object(0, Rights::WRITE)?.ports()?;
+    let range = range_of(call, Rights::WRITE)?;
     let (port, width) = port_of(range, call.argument(1), call.argument(2))?;
     ports::write(port, width, call.argument(3) as u32);
     Ok(0)
