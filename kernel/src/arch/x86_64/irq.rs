@@ -31,7 +31,6 @@ pub struct IrqGuard {
 impl IrqGuard {
     /// Turns interrupts off.
     #[inline]
-    #[expect(clippy::new_without_default, reason = "making a guard has an effect")]
     pub fn new() -> Self {
         let were_enabled = interrupts::are_enabled();
         if were_enabled {
