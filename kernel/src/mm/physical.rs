@@ -24,14 +24,14 @@ pub struct ModuleMemory {
 }
 
 impl ModuleMemory {
-    /// The pages of `size` bytes at `start`.
+    /// The pages of `size` bytes at `start`. The rest of a module's last page counts as the module's.
     ///
     /// # Errors
     /// EINVAL if that is not inside a boot module, or misaligned.
     pub fn new(start: PhysAddr, size: u64) -> Result<Self, Errno> {
         let modules = BOOT.get().map_or(&[][..], |boot| boot.modules);
         let inside = modules.iter().any(|module| {
-            let end = module.physical.as_u64() + module.size;
+            let end = (module.physical.as_u64() + module.size).next_multiple_of(frame::SIZE);
             start >= module.physical && start.as_u64().checked_add(size).is_some_and(|mine| mine <= end)
         });
         if !inside || size == 0 || !start.is_aligned(frame::SIZE) {
@@ -73,7 +73,7 @@ pub fn address_limit() -> u64 {
 }
 
 /// True if any of the range is memory that the kernel manages or that holds the kernel, modules or the loader's data.
-pub fn overlaps_ram(start: PhysAddr, size: u64) -> bool {
+pub fn is_kernel_memory(start: PhysAddr, size: u64) -> bool {
     let end = start.as_u64().saturating_add(size);
     BOOT.get().is_none_or(|boot| {
         boot.memory_map.iter().any(|region| {

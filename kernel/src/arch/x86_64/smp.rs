@@ -85,7 +85,11 @@ pub fn start_others(entry: fn(usize) -> !) {
     if found > cpu::MAX_CPUS {
         log::warn!("{found} CPUs found, {} used", cpu::MAX_CPUS);
     }
-    let note = if clock::is_uneven() { ", TSC offsets corrected" } else { "" };
+    let note = if clock::is_uneven() {
+        ", TSC offsets corrected"
+    } else {
+        ""
+    };
     log::info!("{} CPUs{note}", cpu::count());
 }
 
@@ -98,7 +102,9 @@ fn new_stack() -> VirtAddr {
 }
 
 fn start_one(start: &'static Start, other: &Cpu, index: usize) -> bool {
-    start.page_table.store(crate::pmap::kernel_root().as_u64(), Ordering::Relaxed);
+    start
+        .page_table
+        .store(crate::pmap::kernel_root().as_u64(), Ordering::Relaxed);
     start.stack.store(new_stack().as_u64(), Ordering::Relaxed);
     start.index.store(index as u64, Ordering::Relaxed);
     for stack in &start.interrupt_stacks {
@@ -115,13 +121,18 @@ fn start_one(start: &'static Start, other: &Cpu, index: usize) -> bool {
             UP => return true,
             WAITING if clock::now() - begin > PATIENCE => {
                 let given_up =
-                    start.state.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire);
+                    start
+                        .state
+                        .compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire);
                 if given_up.is_ok() {
                     return false;
                 }
             }
             ARRIVED if clock::now() - begin > LONG_PATIENCE => {
-                panic!("CPU {index} (APIC id {}) hung while it was started", other.lapic_id)
+                panic!(
+                    "CPU {index} (APIC id {}) hung while it was started",
+                    other.lapic_id
+                )
             }
             _ => core::hint::spin_loop(),
         }
@@ -224,7 +235,9 @@ fn compare_counters() {
         let taken = after.wrapping_sub(before);
         if taken < width {
             width = taken;
-            offset = ANSWER.load(Ordering::Relaxed).wrapping_sub(before.wrapping_add(taken / 2));
+            offset = ANSWER
+                .load(Ordering::Relaxed)
+                .wrapping_sub(before.wrapping_add(taken / 2));
         }
     }
     if (offset as i64).unsigned_abs() > width / 2 {

@@ -111,7 +111,11 @@ pub const KINDS: &[Kind] = &[
         &[PROTECTION],
         instructions!("lea rcx, [rip]", "sysretq"),
     ),
-    kind("sysexit", &[PROTECTION], instructions!("sysexit")),
+    kind(
+        "sysexit", // CPUs without SYSEXIT in long mode do not know the opcode.
+        &[PROTECTION, INVALID_OPCODE],
+        instructions!("sysexit"),
+    ),
     kind(
         "sysenter",
         &[PROTECTION, INVALID_OPCODE],
@@ -145,12 +149,13 @@ pub const KINDS: &[Kind] = &[
     ),
     kind(
         "far-return-to-kernel",
-        &[PROTECTION],
+        // QEMU reads the stack as a supervisor here and SMAP stops it.
+        &[PROTECTION, PAGE],
         instructions!("push 0x8", "lea rax, [rip]", "push rax", "retfq"),
     ),
     kind(
         "iret-to-kernel",
-        &[PROTECTION],
+        &[PROTECTION, PAGE],
         instructions!(
             "mov rax, rsp",
             "push 0x10",
@@ -164,7 +169,7 @@ pub const KINDS: &[Kind] = &[
     ),
     kind(
         "iret-non-canonical",
-        &[PROTECTION, STACK],
+        &[PROTECTION, STACK, PAGE],
         instructions!(
             "mov rax, rsp",
             "mov ecx, ss",
@@ -180,7 +185,12 @@ pub const KINDS: &[Kind] = &[
     ),
     // Instructions of programs.
     kind("breakpoint", &[BREAKPOINT], instructions!("int3")),
-    kind("debug-instruction", &[DEBUG], instructions!(".byte 0xf1")),
+    // QEMU does not know the opcode.
+    kind(
+        "debug-instruction",
+        &[DEBUG, INVALID_OPCODE],
+        instructions!(".byte 0xf1"),
+    ),
     kind(
         "single-step",
         &[DEBUG],
@@ -212,13 +222,15 @@ pub const KINDS: &[Kind] = &[
     ),
     kind(
         "simd",
-        &[SIMD],
+        // Emulation that computes in software does not raise it; then the next instruction ends the program.
+        &[SIMD, INVALID_OPCODE],
         instructions!(
             "sub rsp, 8",
             "mov dword ptr [rsp], 0x1d80",
             "ldmxcsr [rsp]",
             "xorps xmm0, xmm0",
-            "divss xmm0, xmm0"
+            "divss xmm0, xmm0",
+            "ud2"
         ),
     ),
     // Jumps.
