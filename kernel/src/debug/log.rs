@@ -130,7 +130,11 @@ fn lock<T>(lock: &'static SpinLock<T>) -> Option<SpinLockGuard<'static, T>> {
 }
 
 fn try_for_long<T>(lock: &'static SpinLock<T>) -> Option<SpinLockGuard<'static, T>> {
-    let tries = if EMERGENCY.load(Ordering::Relaxed) { EMERGENCY_PATIENCE } else { PATIENCE };
+    let tries = if EMERGENCY.load(Ordering::Relaxed) {
+        EMERGENCY_PATIENCE
+    } else {
+        PATIENCE
+    };
     (0..tries).find_map(|_| {
         core::hint::spin_loop();
         lock.try_lock()

@@ -217,7 +217,9 @@ fn describe(info: &BootInfo) {
     let mut names = arrayvec::ArrayString::<160>::new();
     for name in features.names() {
         // Names that do not fit are left out.
-        let _ = names.try_push_str(name).and_then(|()| names.try_push(' ').map_err(|_| arrayvec::CapacityError::new("")));
+        let _ = names
+            .try_push_str(name)
+            .and_then(|()| names.try_push(' ').map_err(|_| arrayvec::CapacityError::new("")));
     }
     log::debug!("{} physical address bits; {names}", features.physical_bits);
     for region in info.memory_map {

@@ -152,7 +152,9 @@ impl Features {
             (self.svm, "svm"),
             (self.hypervisor, "hypervisor"),
         ];
-        named.into_iter().filter_map(|(present, name)| present.then_some(name))
+        named
+            .into_iter()
+            .filter_map(|(present, name)| present.then_some(name))
     }
 }
 

@@ -39,10 +39,8 @@ impl IrqGuard {
             interrupts::disable();
         }
         // SAFETY: they are off now, and only dropping the guard or an explicit `enable` turns them on.
-        IrqGuard {
-            were_enabled,
-            off: unsafe { IrqsOff::assume() },
-        }
+        let off = unsafe { IrqsOff::assume() };
+        IrqGuard { were_enabled, off }
     }
 
     /// Proof that interrupts are off, for as long as the guard lives.

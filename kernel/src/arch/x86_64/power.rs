@@ -209,7 +209,10 @@ pub fn reset() -> ! {
         clock::spin_for(PATIENCE);
         Port::<u8>::new(KEYBOARD_COMMAND).write(PULSE_RESET);
         clock::spin_for(PATIENCE);
-        let nothing = DescriptorTablePointer { limit: 0, base: VirtAddr::zero() };
+        let nothing = DescriptorTablePointer {
+            limit: 0,
+            base: VirtAddr::zero(),
+        };
         x86_64::instructions::tables::lidt(&nothing);
         core::arch::asm!("int3");
     }
