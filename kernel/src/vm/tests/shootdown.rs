@@ -100,7 +100,7 @@ fn oracle(
     let mut result = if started { Ok(()) } else { Err("the other CPUs do not start") };
     let end = clock::now() + DURATION;
     let mut number = 0;
-    while result.is_ok() && (clock::now() < end || number < 30) {
+    while result.is_ok() && (clock::now() < end || number < 10) {
         number += 1;
         result = round(number);
     }
