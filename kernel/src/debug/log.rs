@@ -18,8 +18,10 @@ static OUTPUT: SpinLock<()> = SpinLock::new(Rank::Serial, ());
 static EMERGENCY: AtomicBool = AtomicBool::new(false);
 /// The highest level that is written out, as a number of the interface.
 static OUTPUT_LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
-/// Tries to get the output lock before a report is written without it.
+/// Tries to get a lock before a report does without it.
 const PATIENCE: usize = 1_000_000;
+/// The same in an emergency: who holds the lock then has been stopped.
+const EMERGENCY_PATIENCE: usize = 100;
 
 struct KernelLog;
 
@@ -86,18 +88,6 @@ pub fn set_serial_level(name: Option<&str>) {
     log::set_max_level(level.max(Level::Debug).to_level_filter());
 }
 
-/// The level with a number of the interface: 1 error to 5 trace.
-pub fn level_from_number(number: u64) -> Option<Level> {
-    Level::iter().find(|&level| level as u64 == number)
-}
-
-/// Logs a line for a program.
-pub fn user_line(level: Level, text: &str) {
-    if level <= log::max_level() {
-        line(level, format_args!("{text}"));
-    }
-}
-
 /// Copies records from number `position` on into `buffer`, each a `LogRecord` and its text padded to 8 bytes; as many whole ones
 /// as fit. Returns the bytes written. Records that have been overwritten are skipped.
 pub fn read(position: u64, buffer: &mut [u8]) -> usize {
@@ -140,7 +130,12 @@ fn lock<T>(lock: &'static SpinLock<T>) -> Option<SpinLockGuard<'static, T>> {
 }
 
 fn try_for_long<T>(lock: &'static SpinLock<T>) -> Option<SpinLockGuard<'static, T>> {
-    (0..PATIENCE).find_map(|_| {
+    let tries = if EMERGENCY.load(Ordering::Relaxed) {
+        EMERGENCY_PATIENCE
+    } else {
+        PATIENCE
+    };
+    (0..tries).find_map(|_| {
         core::hint::spin_loop();
         lock.try_lock()
     })

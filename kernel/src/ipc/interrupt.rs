@@ -1,7 +1,8 @@
 //! Interrupt lines of devices, for drivers in user space.
 //!
-//! A line belongs to one [`Interrupt`] object at a time. When it fires it is masked and posts a virtual interrupt to the bound
-//! thread; the driver serves the device and acknowledges, which unmasks.
+//! A line belongs to one [`Interrupt`] object at a time. When it fires it posts a virtual interrupt to the bound thread. A
+//! level-triggered line is masked by then; the driver serves the device and acknowledges, which unmasks it. An edge-triggered
+//! line stays open, because an edge that comes while it is masked is lost.
 
 use crate::arch::ioapic::{self, InterruptLine};
 use crate::arch::irq::IrqsOff;
@@ -71,7 +72,6 @@ impl Drop for Interrupt {
 /// A line has fired on this CPU.
 pub fn on_device_interrupt(line: InterruptLine, _irqs: &IrqsOff) {
     counters::count(Counter::DeviceInterrupt);
-    ioapic::mask(line);
     let bound = {
         let lines = LINES.lock();
         let owned = lines.iter().find(|owned| owned.line == line);

@@ -94,11 +94,7 @@ fn unpack(call: &mut Call, parcel: Parcel) -> Result<(), Errno> {
 
 /// `channel_call(client, info, words...)`.
 pub fn call(call: &mut Call) -> Result<u64, Errno> {
-    let entry = call.process().handles().get(call.handle(0)?)?;
-    let client = entry.object.client()?;
-    if !entry.rights.contains(Rights::CALL) {
-        return Err(Errno::EPERM);
-    }
+    let client = call.object(0, Object::client, Rights::CALL)?;
     let parcel = parcel_of(call)?;
     let answer = ipc::call(call.thread, &client, parcel)?;
     unpack(call, answer)?;
@@ -107,17 +103,14 @@ pub fn call(call: &mut Call) -> Result<u64, Errno> {
 
 /// `channel_receive(server, timeout)`.
 pub fn receive(call: &mut Call) -> Result<u64, Errno> {
-    let entry = call.process().handles().get(call.handle(0)?)?;
-    let server = entry.object.server()?;
-    if !entry.rights.contains(Rights::RECEIVE) {
-        return Err(Errno::EPERM);
-    }
+    let server = call.object(0, Object::server, Rights::RECEIVE)?;
     let deadline = deadline_after(call.argument(1));
     loop {
         let (reply, parcel) = ipc::receive(call.thread, &server, deadline)?;
-        // Room for the handles is made before anything is given to the receiver; a caller whose handles do not fit is told.
+        // A caller whose handles do not fit is told; the receiver waits for the next.
         if let Err(errno) = unpack(call, parcel) {
-            drop(reply.answer(Err(errno)));
+            // A caller that gave up meanwhile needs no answer.
+            let _unanswered = reply.answer(Err(errno));
             continue;
         }
         let reply = Object::Reply(alloc::sync::Arc::new(reply));
@@ -131,8 +124,7 @@ pub fn receive(call: &mut Call) -> Result<u64, Errno> {
 
 /// `channel_reply(token, info, words...)`.
 pub fn reply(call: &mut Call) -> Result<u64, Errno> {
-    let entry = call.process().handles().get(call.handle(0)?)?;
-    let reply = entry.object.reply()?;
+    let reply = call.object(0, Object::reply, Rights::empty())?;
     // The token is used up whatever happens: a caller whose answer cannot be built gets EPIPE.
     drop(call.process().handles().take(call.handle(0)?, Rights::empty())?);
     let parcel = parcel_of(call)?;

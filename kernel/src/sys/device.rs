@@ -6,6 +6,7 @@ use crate::ipc::Interrupt;
 use crate::mm::physical;
 use crate::proc::{Entry, Object, PortRange};
 use crate::vm::MemoryObject;
+use alloc::sync::Arc;
 use dragonet_abi::device::DeviceKind;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::{Errno, Rights};
@@ -74,7 +75,7 @@ fn device_memory(base: u64, length: u64) -> Result<Entry, Errno> {
         return Err(Errno::EINVAL);
     }
     let base = PhysAddr::try_new(base).map_err(|_| Errno::EINVAL)?;
-    if physical::overlaps_ram(base, length) {
+    if physical::is_kernel_memory(base, length) {
         return Err(Errno::EACCES);
     }
     Ok(Entry {
@@ -83,9 +84,17 @@ fn device_memory(base: u64, length: u64) -> Result<Entry, Errno> {
     })
 }
 
+fn interrupt_object(call: &Call) -> Result<Arc<Interrupt>, Errno> {
+    call.object(0, Object::interrupt, Rights::INTERRUPT)
+}
+
+fn ports_object(call: &Call, rights: Rights) -> Result<PortRange, Errno> {
+    call.object(0, Object::ports, rights)
+}
+
 /// `interrupt_bind(interrupt, thread, bit)`.
 pub fn interrupt_bind(call: &Call) -> Result<u64, Errno> {
-    let line = call.object(0, Rights::INTERRUPT)?.interrupt()?;
+    let line = interrupt_object(call)?;
     let thread = call.thread_object(1, Rights::POST)?;
     let bit = u8::try_from(call.argument(2))
         .ok()
@@ -97,7 +106,7 @@ pub fn interrupt_bind(call: &Call) -> Result<u64, Errno> {
 
 /// `interrupt_acknowledge(interrupt)`.
 pub fn interrupt_acknowledge(call: &Call) -> Result<u64, Errno> {
-    call.object(0, Rights::INTERRUPT)?.interrupt()?.acknowledge();
+    interrupt_object(call)?.acknowledge();
     Ok(0)
 }
 
@@ -116,14 +125,14 @@ fn port_of(range: PortRange, offset: u64, width: u64) -> Result<(u16, u8), Errno
 
 /// `port_read(ports, offset, width)`.
 pub fn port_read(call: &Call) -> Result<u64, Errno> {
-    let range = call.object(0, Rights::READ)?.ports()?;
+    let range = ports_object(call, Rights::READ)?;
     let (port, width) = port_of(range, call.argument(1), call.argument(2))?;
     Ok(u64::from(ports::read(port, width)))
 }
 
 /// `port_write(ports, offset, width, value)`.
 pub fn port_write(call: &Call) -> Result<u64, Errno> {
-    let range = call.object(0, Rights::WRITE)?.ports()?;
+    let range = ports_object(call, Rights::WRITE)?;
     let (port, width) = port_of(range, call.argument(1), call.argument(2))?;
     ports::write(port, width, call.argument(3) as u32);
     Ok(0)

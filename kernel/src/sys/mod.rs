@@ -59,9 +59,21 @@ impl Call<'_> {
             .map_err(|_| Errno::EBADF)
     }
 
-    /// The object that a handle argument names, if the handle has the rights.
-    fn object(&self, index: usize, rights: Rights) -> Result<Object, Errno> {
-        self.process().handles().get_with(self.handle(index)?, rights)
+    /// The object of one kind that a handle argument names, if the handle has the rights. The kind comes first: a handle of
+    /// another kind is EBADF whatever its rights are.
+    fn object<T>(
+        &self,
+        index: usize,
+        kind: impl Fn(Object) -> Result<T, Errno>,
+        rights: Rights,
+    ) -> Result<T, Errno> {
+        let entry = self.process().handles().get(self.handle(index)?)?;
+        let object = kind(entry.object)?;
+        if entry.rights.contains(rights) {
+            Ok(object)
+        } else {
+            Err(Errno::EPERM)
+        }
     }
 
     /// The process that a handle argument names; the caller's own for [`Handle::SELF_PROCESS`].
@@ -69,14 +81,7 @@ impl Call<'_> {
         if self.handle(index)? == Handle::SELF_PROCESS {
             return Ok(self.process().clone());
         }
-        // The kind comes first: a handle of another kind is EBADF whatever its rights are.
-        let entry = self.process().handles().get(self.handle(index)?)?;
-        let process = entry.object.process()?;
-        if entry.rights.contains(rights) {
-            Ok(process)
-        } else {
-            Err(Errno::EPERM)
-        }
+        self.object(index, Object::process, rights)
     }
 
     /// The thread that a handle argument names; the caller for [`Handle::SELF_THREAD`].
@@ -84,13 +89,7 @@ impl Call<'_> {
         if self.handle(index)? == Handle::SELF_THREAD {
             return Ok(self.thread.arc());
         }
-        let entry = self.process().handles().get(self.handle(index)?)?;
-        let thread = entry.object.thread()?;
-        if entry.rights.contains(rights) {
-            Ok(thread)
-        } else {
-            Err(Errno::EPERM)
-        }
+        self.object(index, Object::thread, rights)
     }
 
     /// Checks that a handle argument names the system with these rights.

@@ -11,13 +11,7 @@ use dragonet_abi::vmspace::VMSPACE_CTL_RUN;
 use dragonet_abi::{Errno, Rights};
 
 fn vmspace_object(call: &Call, rights: Rights) -> Result<Arc<GuestVmspace>, Errno> {
-    let entry = call.process().handles().get(call.handle(0)?)?;
-    let vmspace = entry.object.vmspace()?;
-    if entry.rights.contains(rights) {
-        Ok(vmspace)
-    } else {
-        Err(Errno::EPERM)
-    }
+    call.object(0, Object::vmspace, rights)
 }
 
 /// `vmspace_create(system)`.

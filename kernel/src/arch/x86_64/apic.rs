@@ -307,8 +307,10 @@ pub(super) fn on_timer(irqs: &IrqsOff) {
     let deadline = local.timer_deadline.load(Ordering::Relaxed);
     if deadline <= now {
         local.timer_deadline.store(u64::MAX, Ordering::Relaxed);
-        set_hardware_timer(u64::MAX);
         crate::trap::on_timer(irqs);
+        if local.timer_deadline.load(Ordering::Relaxed) == u64::MAX {
+            set_hardware_timer(u64::MAX);
+        }
     } else {
         set_hardware_timer(deadline);
     }

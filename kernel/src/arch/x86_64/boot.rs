@@ -8,6 +8,7 @@ use core::cell::UnsafeCell;
 use core::ops::Range;
 use limine::memory_map::EntryType;
 use spin::Once;
+use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::{PhysAddr, VirtAddr};
 
 const MAX_REGIONS: usize = 512;
@@ -186,6 +187,9 @@ extern "C" fn enter() -> ! {
     if let Some(missing) = features::missing() {
         crate::debug::panic::refuse(format_args!("this CPU lacks {missing}"));
     }
+    if Cr4::read().contains(Cr4Flags::L5_PAGING) {
+        crate::debug::panic::refuse("the boot loader turned five-level paging on");
+    }
     let features = features::detect();
     // SAFETY: the boot CPU, once, interrupts off; its interrupt stacks are static. The loader's page tables use bit 63 as the
     // no-execute bit, as the protocol says. The descriptor table comes before the interrupt table, whose gates name its code segment.
@@ -210,7 +214,14 @@ fn describe(info: &BootInfo) {
     );
     features::with_name(|name| log::info!("CPU: {name}"));
     let features = cpu::features();
-    log::debug!("{features:?}");
+    let mut names = arrayvec::ArrayString::<160>::new();
+    for name in features.names() {
+        // Names that do not fit are left out.
+        let _ = names
+            .try_push_str(name)
+            .and_then(|()| names.try_push(' ').map_err(|_| arrayvec::CapacityError::new("")));
+    }
+    log::debug!("{} physical address bits; {names}", features.physical_bits);
     for region in info.memory_map {
         let end = region.base.as_u64() + region.length;
         log::debug!(

@@ -9,6 +9,22 @@ use x86_64::registers::model_specific::Msr;
 
 /// Page attribute table (SDM 3A 12.12).
 const PAT: u32 = 0x277;
+const SYSENTER_CODE_SEGMENT: u32 = 0x174;
+
+/// What CR4 gets. Whatever the firmware had on beyond that is off: user-mode RDPMC, and above all FSGSBASE, which would let
+/// programs set a GS base that the entry code takes for the kernel's.
+fn cr4_for(features: &Features) -> Cr4Flags {
+    let mut flags = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION
+        | Cr4Flags::PAGE_GLOBAL
+        | Cr4Flags::OSFXSR
+        | Cr4Flags::OSXMMEXCPT_ENABLE;
+    flags.set(Cr4Flags::MACHINE_CHECK_EXCEPTION, features.machine_check);
+    flags.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.smep);
+    flags.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, features.smap);
+    flags.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, features.umip);
+    flags.set(Cr4Flags::OSXSAVE, features.xsave);
+    flags
+}
 
 /// Sets this CPU up: protection features that it has, SYSCALL, extended state. The same on every CPU.
 ///
@@ -26,18 +42,13 @@ pub(super) unsafe fn init(index: usize, features: &Features) {
             // Read-only pages bind the kernel too; AC of programs is honoured.
             cr0.insert(Cr0Flags::WRITE_PROTECT | Cr0Flags::ALIGNMENT_MASK);
         });
-        Cr4::update(|cr4| {
-            cr4.remove(Cr4Flags::FSGSBASE | Cr4Flags::TIMESTAMP_DISABLE | Cr4Flags::PCID);
-            cr4.remove(Cr4Flags::PERFORMANCE_MONITOR_COUNTER | Cr4Flags::DEBUGGING_EXTENSIONS);
-            cr4.insert(Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE | Cr4Flags::PAGE_GLOBAL);
-            cr4.set(Cr4Flags::MACHINE_CHECK_EXCEPTION, true);
-            cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.smep);
-            cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, features.smap);
-            cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, features.umip);
-            cr4.set(Cr4Flags::OSXSAVE, features.xsave);
-        });
+        Cr4::write(cr4_for(features));
         if features.pat {
             Msr::new(PAT).write(page_table::PAT);
+        }
+        if features.sysenter {
+            // A null code segment makes SYSENTER fault (SDM 2B, SYSENTER).
+            Msr::new(SYSENTER_CODE_SEGMENT).write(0);
         }
         tables::lidt(&super::interrupt_table::pointer());
     }

@@ -12,8 +12,10 @@ pub struct Features {
     pub smap: bool,
     /// User-mode instruction prevention: SGDT, SIDT, SLDT, SMSW, STR fault in programs.
     pub umip: bool,
-    /// Global pages.
-    pub global_pages: bool,
+    /// Machine check exceptions.
+    pub machine_check: bool,
+    /// SYSENTER, which the kernel does not offer.
+    pub sysenter: bool,
     /// 1 GiB pages.
     pub huge_pages: bool,
     /// x2APIC mode.
@@ -67,7 +69,8 @@ fn read(cpuid: &CpuId<CpuIdReaderNative>) -> Features {
         smep: extended_has(|info| info.has_smep()),
         smap: extended_has(|info| info.has_smap()),
         umip: extended_has(|info| info.has_umip()),
-        global_pages: basic_has(|info| info.has_pge()),
+        machine_check: basic_has(|info| info.has_mce()),
+        sysenter: basic_has(|info| info.has_sysenter_sysexit()),
         huge_pages: processor.as_ref().is_some_and(|info| info.has_1gib_pages()),
         x2apic: basic_has(|info| info.has_x2apic()),
         tsc_deadline: basic_has(|info| info.has_tsc_deadline()),
@@ -128,6 +131,31 @@ pub(super) fn missing() -> Option<&'static str> {
         .iter()
         .find(|(present, _)| !present)
         .map(|&(_, name)| name)
+}
+
+impl Features {
+    /// The features by name, for the log.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        let named = [
+            (self.smep, "smep"),
+            (self.smap, "smap"),
+            (self.umip, "umip"),
+            (self.huge_pages, "1gib-pages"),
+            (self.x2apic, "x2apic"),
+            (self.tsc_deadline, "tsc-deadline"),
+            (self.invariant_tsc, "invariant-tsc"),
+            (self.xsave, "xsave"),
+            (self.pcid, "pcid"),
+            (self.pat, "pat"),
+            (self.machine_check, "mce"),
+            (self.vmx, "vmx"),
+            (self.svm, "svm"),
+            (self.hypervisor, "hypervisor"),
+        ];
+        named
+            .into_iter()
+            .filter_map(|(present, name)| present.then_some(name))
+    }
 }
 
 /// Writes the brand string or, without one, the vendor's name with `print`.

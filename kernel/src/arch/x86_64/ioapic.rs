@@ -24,6 +24,9 @@ const ACTIVE_LOW: u32 = 1 << 13;
 const DATA_OFFSET: u64 = 0x10;
 
 /// An interrupt line of the machine: global system interrupt number and how the device drives it.
+///
+/// A level-triggered line stays asserted until the device is served. It is masked at each interrupt, and whoever serves the device
+/// unmasks it. An edge-triggered one is never masked by itself, because edges that come meanwhile would be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InterruptLine {
     global: u32,
@@ -32,17 +35,6 @@ pub struct InterruptLine {
 }
 
 impl InterruptLine {
-    /// Global system interrupt number.
-    pub fn global(self) -> u32 {
-        self.global
-    }
-
-    /// True if the line stays asserted until the device is served. It is masked at each interrupt then, and whoever
-    /// serves the device unmasks it.
-    pub fn is_level(self) -> bool {
-        self.level
-    }
-
     /// One number that [`InterruptLine::unpack`] takes; never 0.
     fn pack(self) -> u32 {
         self.global << 3 | u32::from(self.active_low) << 2 | u32::from(self.level) << 1 | 1

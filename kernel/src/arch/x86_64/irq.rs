@@ -33,17 +33,14 @@ pub struct IrqGuard {
 impl IrqGuard {
     /// Turns interrupts off.
     #[inline]
-    #[expect(clippy::new_without_default, reason = "making a guard has an effect")]
     pub fn new() -> Self {
         let were_enabled = interrupts::are_enabled();
         if were_enabled {
             interrupts::disable();
         }
         // SAFETY: they are off now, and only dropping the guard or an explicit `enable` turns them on.
-        IrqGuard {
-            were_enabled,
-            off: unsafe { IrqsOff::assume() },
-        }
+        let off = unsafe { IrqsOff::assume() };
+        IrqGuard { were_enabled, off }
     }
 
     /// Proof that interrupts are off, for as long as the guard lives.

@@ -4,7 +4,7 @@
 //! its CPU's [`Report`], and the CPU that asked prints them.
 
 use super::trap::TrapFrame;
-use super::{apic, cpu, power};
+use super::{apic, clock, cpu, power};
 use crate::debug::backtrace;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -13,8 +13,9 @@ const STOP: u32 = 1 << 0;
 /// Leave a report and go on.
 const REPORT: u32 = 1 << 1;
 
-/// Turns of a waiting loop before a CPU is given up; each takes a few nanoseconds at least.
-const PATIENCE: u32 = 50_000_000;
+/// How long a CPU may take to answer, in nanoseconds, and turns of the waiting loop in case the clock does not run.
+const PATIENCE: u64 = 2_000_000_000;
+const TURNS: u32 = 100_000_000;
 /// Addresses of a report's backtrace.
 const DEPTH: usize = 16;
 
@@ -113,23 +114,31 @@ pub fn take_unexplained() -> u32 {
     UNEXPLAINED.swap(0, Ordering::Relaxed)
 }
 
-fn request(index: usize, what: u32) -> Option<&'static Report> {
-    let report = &REPORTS[index];
-    report.complete.store(false, Ordering::Relaxed);
+fn request(index: usize, what: u32) {
+    REPORTS[index].complete.store(false, Ordering::Relaxed);
     cpu::by_index(index).nmi_request.fetch_or(what, Ordering::AcqRel);
     apic::send_nmi(index);
-    for _ in 0..PATIENCE {
-        if report.complete.load(Ordering::Acquire) {
-            return Some(report);
+}
+
+/// Waits until `done`, within limits.
+fn wait_until(mut done: impl FnMut() -> bool) -> bool {
+    let end = clock::now().saturating_add(PATIENCE);
+    for _ in 0..TURNS {
+        if done() {
+            return true;
+        }
+        if clock::now() > end {
+            break;
         }
         core::hint::spin_loop();
     }
-    None
+    done()
 }
 
 /// Interrupts another CPU, whatever it does, and says where it was. None if it does not answer even so.
 pub fn look_at(index: usize) -> Option<&'static Report> {
-    request(index, REPORT)
+    request(index, REPORT);
+    wait_until(|| report_of(index).is_some()).then(|| &REPORTS[index])
 }
 
 /// Stops every other CPU for good, with a limit on the waiting. Only the first call does anything.
@@ -139,9 +148,9 @@ pub fn stop_others() {
         return;
     }
     let own = cpu::index();
-    for other in cpu::all().filter(|other| other.index != own && other.is_online()) {
-        request(other.index, STOP);
-    }
+    let others = || cpu::all().filter(|other| other.index != own && other.is_online());
+    others().for_each(|other| request(other.index, STOP));
+    wait_until(|| others().all(|other| report_of(other.index).is_some()));
 }
 
 /// What a stopped CPU was doing. None if it runs or did not answer.

@@ -9,9 +9,9 @@ use acpi::fadt::Fadt;
 use core::ptr::NonNull;
 use spin::Once;
 use volatile::VolatilePtr;
-use x86_64::PhysAddr;
 use x86_64::instructions::port::Port;
 use x86_64::structures::DescriptorTablePointer;
+use x86_64::{PhysAddr, VirtAddr};
 
 /// PM1 control: the firmware has handed ACPI over.
 const ACPI_ENABLED: u16 = 1 << 0;
@@ -31,7 +31,8 @@ const CHIPSET_RESET: u16 = 0xcf9;
 #[derive(Clone, Copy, Debug)]
 enum Register {
     Port(u16),
-    Memory(u64),
+    /// Mapped for good.
+    Memory(VirtAddr),
 }
 
 /// What FADT and DSDT say about power.
@@ -62,7 +63,10 @@ pub(super) fn learn(fadt: &Fadt, sleep_type: Option<SleepType>) {
         .filter(|_| flags.supports_system_reset_via_fadt());
     let reset = reset.and_then(|register| match register.address_space {
         AddressSpace::SystemIo => Some(Register::Port(u16::try_from(register.address).ok()?)),
-        AddressSpace::SystemMemory => Some(Register::Memory(register.address)),
+        AddressSpace::SystemMemory => {
+            let address = PhysAddr::try_new(register.address).ok()?;
+            Some(Register::Memory(crate::pmap::map_device(address, 1).ok()?))
+        }
         _ => None,
     });
     let command = u16::try_from(fadt.smi_cmd_port).ok().filter(|&port| port != 0);
@@ -189,10 +193,8 @@ pub fn reset() -> ! {
         // SAFETY: FADT says that writing the value there resets the machine.
         Some((Register::Port(port), value)) => unsafe { Port::<u8>::new(port).write(value) },
         Some((Register::Memory(address), value)) => {
-            if let Ok(mapped) = crate::pmap::map_device(PhysAddr::new_truncate(address), 1)
-                && let Some(pointer) = NonNull::new(mapped.as_mut_ptr::<u8>())
-            {
-                // SAFETY: as above.
+            if let Some(pointer) = NonNull::new(address.as_mut_ptr::<u8>()) {
+                // SAFETY: as above, and `learn` mapped it.
                 unsafe { VolatilePtr::new(pointer).write(value) };
             }
         }
@@ -209,7 +211,7 @@ pub fn reset() -> ! {
         clock::spin_for(PATIENCE);
         let nothing = DescriptorTablePointer {
             limit: 0,
-            base: x86_64::VirtAddr::zero(),
+            base: VirtAddr::zero(),
         };
         x86_64::instructions::tables::lidt(&nothing);
         core::arch::asm!("int3");

@@ -68,12 +68,6 @@ pub(super) fn boot_interrupt_stacks() -> [VirtAddr; INTERRUPT_STACKS] {
     core::array::from_fn(|stack| base + ((stack + 1) * BOOT_INTERRUPT_STACK_SIZE) as u64)
 }
 
-/// Address ranges of the boot CPU's interrupt stacks.
-pub(super) fn boot_interrupt_stack_range() -> core::ops::Range<u64> {
-    let base = BOOT_STACKS.0.get() as u64;
-    base..base + (INTERRUPT_STACKS * BOOT_INTERRUPT_STACK_SIZE) as u64
-}
-
 /// Builds and loads this CPU's descriptor table and task state segment.
 ///
 /// # Safety

@@ -9,11 +9,14 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use limine::mp::Cpu;
 use x86_64::VirtAddr;
 
-/// How long a CPU may take to arrive, in nanoseconds. Real ones take microseconds; an emulated one on a busy host shares its
-/// time with this CPU's waiting.
-const PATIENCE: u64 = 20_000_000_000;
-/// Exchanges with the boot CPU to compare the time stamp counters.
-const COMPARISONS: u64 = 32;
+/// How long a CPU may take to arrive, in nanoseconds. Emulated CPUs that share few real ones wait for their turn.
+const PATIENCE: u64 = 5_000_000_000;
+/// How long a CPU may take to be up after it has arrived.
+const LONG_PATIENCE: u64 = 60_000_000_000;
+/// Exchanges with the boot CPU to compare the time stamp counters, at least and at most.
+const COMPARISONS: core::ops::RangeInclusive<u64> = 2..=32;
+/// Time after which no more than the least exchanges are made, in nanoseconds.
+const COMPARISON_TIME: u64 = 10_000_000;
 /// Turns of a waiting loop on the new CPU, which has no other bound.
 const TURNS: u64 = 1_000_000_000;
 
@@ -111,26 +114,29 @@ fn start_one(start: &'static Start, other: &Cpu, index: usize) -> bool {
     let pointer: *const Start = start;
     other.extra.store(pointer as u64, Ordering::Release);
     other.goto_address.write(arrive);
-    let end = clock::now().saturating_add(PATIENCE);
-    while start.state.load(Ordering::Acquire) != UP {
+    let begin = clock::now();
+    loop {
         answer_question();
-        if clock::now() >= end {
-            let waiting =
-                start
-                    .state
-                    .compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire);
-            match waiting {
-                Ok(_) => return false,
-                Err(UP) => break,
-                Err(_) => panic!(
+        match start.state.load(Ordering::Acquire) {
+            UP => return true,
+            WAITING if clock::now() - begin > PATIENCE => {
+                let given_up =
+                    start
+                        .state
+                        .compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire);
+                if given_up.is_ok() {
+                    return false;
+                }
+            }
+            ARRIVED if clock::now() - begin > LONG_PATIENCE => {
+                panic!(
                     "CPU {index} (APIC id {}) hung while it was started",
                     other.lapic_id
-                ),
+                )
             }
+            _ => core::hint::spin_loop(),
         }
-        core::hint::spin_loop();
     }
-    true
 }
 
 /// Where the boot loader sends a CPU, with its `Cpu` in RDI, on the loader's stack and page tables. Only what the kernel's image
@@ -210,7 +216,11 @@ fn answer_question() {
 fn compare_counters() {
     let (mut width, mut offset) = (u64::MAX, 0);
     let first = QUESTION.load(Ordering::Relaxed) + 1;
-    for question in first..first + COMPARISONS {
+    let begin = clock::now();
+    for question in first..first + COMPARISONS.end() {
+        if question - first >= *COMPARISONS.start() && clock::now().saturating_sub(begin) > COMPARISON_TIME {
+            break;
+        }
         let before = clock::tsc();
         QUESTION.store(question, Ordering::Release);
         let mut turns = 0;

@@ -16,14 +16,10 @@ pub const SYSCALL_VECTOR: u64 = 0x100;
 pub const DEBUG: u64 = 1;
 /// Non-maskable interrupt.
 pub const NON_MASKABLE: u64 = 2;
-/// Double fault.
-pub const DOUBLE_FAULT: u64 = 8;
 /// General protection.
 pub const GENERAL_PROTECTION: u64 = 13;
 /// Page fault.
 pub const PAGE_FAULT: u64 = 14;
-/// Machine check.
-pub const MACHINE_CHECK: u64 = 18;
 /// First vector that is not an exception.
 pub const FIRST_INTERRUPT: u64 = 32;
 
