@@ -19,6 +19,7 @@ use dragonet_abi::vmspace as abi;
 const FAULT_WRITE: u64 = 1 << 1;
 const FAULT_FETCH: u64 = 1 << 4;
 const FAULT_RESERVED: u64 = 1 << 3;
+const FAULT_USER: u64 = 1 << 2;
 const PAGE_FAULT: u64 = 14;
 
 /// A `syscall` instruction in user mode. Interrupts are enabled.
@@ -73,7 +74,9 @@ pub fn on_user_exception(frame: &mut TrapFrame, fault_address: u64) {
 /// Lets the current address space of a user resolve a fault. False: it is the program's own.
 fn resolve_fault(thread: &proc::Thread, address: u64, error_code: u64) -> bool {
     counters::count(Counter::PageFault);
-    if address >= USER_END || error_code & FAULT_RESERVED != 0 {
+    // An access that the CPU made as a supervisor on the program's behalf is no access of the program: no mapping would
+    // resolve it, and trying again for ever would be a hang. Emulators make such accesses for far returns under SMAP.
+    if address >= USER_END || error_code & FAULT_RESERVED != 0 || error_code & FAULT_USER == 0 {
         return false;
     }
     let access = Access {

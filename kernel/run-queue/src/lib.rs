@@ -21,7 +21,11 @@ impl<T> RunQueue<T> {
     /// An empty queue.
     #[must_use]
     pub const fn new() -> Self {
-        RunQueue { lists: [const { VecDeque::new() }; PRIORITIES], occupied: 0, length: 0 }
+        RunQueue {
+            lists: [const { VecDeque::new() }; PRIORITIES],
+            occupied: 0,
+            length: 0,
+        }
     }
 
     /// Items in the queue.
@@ -39,7 +43,11 @@ impl<T> RunQueue<T> {
     /// The highest priority that has an item.
     #[must_use]
     pub const fn highest(&self) -> Option<usize> {
-        if self.occupied == 0 { None } else { Some(31 - self.occupied.leading_zeros() as usize) }
+        if self.occupied == 0 {
+            None
+        } else {
+            Some(31 - self.occupied.leading_zeros() as usize)
+        }
     }
 
     /// Appends an item behind the others of its priority. Priorities above the highest count as the highest.
@@ -112,7 +120,11 @@ mod tests {
         minimum: usize,
         wanted: impl Fn(u32) -> bool,
     ) -> Option<u32> {
-        let best = model.iter().filter(|&&(p, v)| p >= minimum && wanted(v)).map(|&(p, _)| p).max()?;
+        let best = model
+            .iter()
+            .filter(|&&(p, v)| p >= minimum && wanted(v))
+            .map(|&(p, _)| p)
+            .max()?;
         let position = model.iter().position(|&(p, v)| p == best && wanted(v))?;
         Some(model.remove(position).1)
     }

@@ -31,9 +31,10 @@ pub fn walk_from_here(visit: impl FnMut(u64)) {
 
 fn chain(mut frame: u64, mut visit: impl FnMut(u64)) {
     for _ in 0..MAX_DEPTH {
-        let (Some(next), Some(address)) =
-            (paging::read_kernel_word(frame), frame.checked_add(WORD).and_then(paging::read_kernel_word))
-        else {
+        let (Some(next), Some(address)) = (
+            paging::read_kernel_word(frame),
+            frame.checked_add(WORD).and_then(paging::read_kernel_word),
+        ) else {
             return;
         };
         if !is_code(address) {

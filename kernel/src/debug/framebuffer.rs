@@ -45,7 +45,12 @@ pub fn init(framebuffer: &Framebuffer) {
     for (intensity, pixel) in PIXELS.iter().enumerate() {
         pixel.store(gray(&framebuffer.colors, intensity as u32), Ordering::Relaxed);
     }
-    SCREEN.call_once(|| Screen { pitch: framebuffer.pitch, pixel_size: framebuffer.pixel_size, columns, rows });
+    SCREEN.call_once(|| Screen {
+        pitch: framebuffer.pitch,
+        pixel_size: framebuffer.pixel_size,
+        columns,
+        rows,
+    });
     if frame_memory::is_ready() {
         clear(framebuffer);
     }
@@ -111,8 +116,11 @@ fn new_line(screen: &Screen) {
     for row in 0..screen.rows {
         for column in 0..screen.columns {
             let from = (row + step) * screen.columns + column;
-            let character =
-                if row + step < screen.rows { CELLS[from].load(Ordering::Relaxed) } else { b' ' };
+            let character = if row + step < screen.rows {
+                CELLS[from].load(Ordering::Relaxed)
+            } else {
+                b' '
+            };
             set_cell(screen, row, column, character);
         }
     }
@@ -121,7 +129,9 @@ fn new_line(screen: &Screen) {
 
 /// Shows a character in a cell, if another one is there.
 fn set_cell(screen: &Screen, row: usize, column: usize, character: u8) {
-    let Some(cell) = CELLS.get(row * screen.columns + column) else { return };
+    let Some(cell) = CELLS.get(row * screen.columns + column) else {
+        return;
+    };
     if cell.swap(character, Ordering::Relaxed) == character {
         return;
     }

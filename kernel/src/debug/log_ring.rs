@@ -18,7 +18,12 @@ pub(super) struct LogRing {
 
 impl LogRing {
     pub(super) const fn new() -> Self {
-        LogRing { bytes: [0; SIZE], start: 0, end: 0, next_sequence: 0 }
+        LogRing {
+            bytes: [0; SIZE],
+            start: 0,
+            end: 0,
+            next_sequence: 0,
+        }
     }
 
     /// Adds a record, dropping as many of the oldest as it takes. Text beyond the limit is cut.
@@ -31,11 +36,20 @@ impl LogRing {
         }
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let header = LogRecord { sequence, time, level, cpu, length: text.len() as u32 };
+        let header = LogRecord {
+            sequence,
+            time,
+            level,
+            cpu,
+            length: text.len() as u32,
+        };
         self.put(self.end, header.as_bytes());
         self.put(self.end + HEADER as u64, text);
         let padding = size as usize - HEADER - text.len();
-        self.put(self.end + (HEADER + text.len()) as u64, &[0; ALIGNMENT][..padding]);
+        self.put(
+            self.end + (HEADER + text.len()) as u64,
+            &[0; ALIGNMENT][..padding],
+        );
         self.end += size;
     }
 

@@ -22,7 +22,12 @@ fn on_panic(info: &PanicInfo<'_>) -> ! {
     let message = info.message();
     match info.location() {
         Some(place) => {
-            announce(format_args!("{message} ({}:{}:{})", place.file(), place.line(), place.column()));
+            announce(format_args!(
+                "{message} ({}:{}:{})",
+                place.file(),
+                place.line(),
+                place.column()
+            ));
         }
         None => announce(format_args!("{message}")),
     }
@@ -85,10 +90,30 @@ fn print_control_registers() {
 
 fn print_frame(frame: &TrapFrame) {
     let rows = [
-        [("rax", frame.rax), ("rbx", frame.rbx), ("rcx", frame.rcx), ("rdx", frame.rdx)],
-        [("rsi", frame.rsi), ("rdi", frame.rdi), ("rbp", frame.rbp), ("rsp", frame.rsp)],
-        [("r8 ", frame.r8), ("r9 ", frame.r9), ("r10", frame.r10), ("r11", frame.r11)],
-        [("r12", frame.r12), ("r13", frame.r13), ("r14", frame.r14), ("r15", frame.r15)],
+        [
+            ("rax", frame.rax),
+            ("rbx", frame.rbx),
+            ("rcx", frame.rcx),
+            ("rdx", frame.rdx),
+        ],
+        [
+            ("rsi", frame.rsi),
+            ("rdi", frame.rdi),
+            ("rbp", frame.rbp),
+            ("rsp", frame.rsp),
+        ],
+        [
+            ("r8 ", frame.r8),
+            ("r9 ", frame.r9),
+            ("r10", frame.r10),
+            ("r11", frame.r11),
+        ],
+        [
+            ("r12", frame.r12),
+            ("r13", frame.r13),
+            ("r14", frame.r14),
+            ("r15", frame.r15),
+        ],
     ];
     for [a, b, c, d] in rows {
         kernel_log::last_line(format_args!(
@@ -134,7 +159,9 @@ pub(super) struct Addresses<'addresses>(pub(super) &'addresses [u64]);
 
 impl core::fmt::Display for Addresses<'_> {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        self.0.iter().try_for_each(|address| write!(formatter, " {address:#x}"))
+        self.0
+            .iter()
+            .try_for_each(|address| write!(formatter, " {address:#x}"))
     }
 }
 

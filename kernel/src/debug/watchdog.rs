@@ -23,7 +23,9 @@ static LAST_LOOK: AtomicU64 = AtomicU64::new(0);
 static REPORTED: [AtomicU64; cpu::MAX_CPUS] = [const { AtomicU64::new(u64::MAX) }; cpu::MAX_CPUS];
 
 fn limit() -> u64 {
-    let seconds = boot::option("watchdog").and_then(|value| value.parse().ok()).unwrap_or(DEFAULT_LIMIT);
+    let seconds = boot::option("watchdog")
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(DEFAULT_LIMIT);
     seconds.saturating_mul(SECOND)
 }
 
@@ -31,13 +33,17 @@ fn limit() -> u64 {
 pub fn look(_irqs: &IrqsOff, now: u64) {
     let last = LAST_LOOK.load(Ordering::Relaxed);
     if now < last.saturating_add(PERIOD)
-        || LAST_LOOK.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
+        || LAST_LOOK
+            .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+            .is_err()
     {
         return;
     }
     let unexplained = nmi::take_unexplained();
     if unexplained > 0 {
-        last_line(format_args!("dragonet: {unexplained} non-maskable interrupts that nobody sent"));
+        last_line(format_args!(
+            "dragonet: {unexplained} non-maskable interrupts that nobody sent"
+        ));
     }
     let limit = limit();
     if limit == 0 {
@@ -57,9 +63,14 @@ pub fn look(_irqs: &IrqsOff, now: u64) {
 
 /// Written past the log's locks: the stuck CPU may hold them.
 fn report(index: usize, silent: u64) {
-    last_line(format_args!("dragonet: watchdog: cpu{index} has not taken interrupts for {} s", silent / SECOND));
+    last_line(format_args!(
+        "dragonet: watchdog: cpu{index} has not taken interrupts for {} s",
+        silent / SECOND
+    ));
     let Some(report) = nmi::look_at(index) else {
-        last_line(format_args!("dragonet: watchdog: cpu{index} does not answer an NMI either"));
+        last_line(format_args!(
+            "dragonet: watchdog: cpu{index} does not answer an NMI either"
+        ));
         return;
     };
     last_line(format_args!(

@@ -5,8 +5,8 @@ use super::park::{park, unpark};
 use super::task::Schedulable;
 use crate::arch::clock;
 use crate::sync::{Rank, SpinLock};
-use alloc::sync::Arc;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use dragonet_abi::Errno;
 
 /// Threads that wait until some condition, kept elsewhere, holds.
@@ -62,7 +62,9 @@ impl WaitQueue {
         let mut left = self.waiters.lock().len();
         // A woken thread that goes on waiting hangs itself in again, at the end: the count keeps this finite.
         while left > 0 {
-            let Some(waiter) = self.waiters.lock().pop_front() else { break };
+            let Some(waiter) = self.waiters.lock().pop_front() else {
+                break;
+            };
             unpark(&waiter);
             left -= 1;
         }

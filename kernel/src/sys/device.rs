@@ -67,7 +67,9 @@ fn port_range(base: u64, length: u64) -> Result<Entry, Errno> {
 
 fn device_memory(base: u64, length: u64) -> Result<Entry, Errno> {
     let limit = physical::address_limit();
-    let end = base.checked_add(length).filter(|&end| length != 0 && end <= limit);
+    let end = base
+        .checked_add(length)
+        .filter(|&end| length != 0 && end <= limit);
     if base % PAGE_SIZE != 0 || length % PAGE_SIZE != 0 || end.is_none() {
         return Err(Errno::EINVAL);
     }

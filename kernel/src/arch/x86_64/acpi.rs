@@ -72,7 +72,9 @@ pub(super) fn init(rsdp: Option<PhysAddr>) -> Result<Clocks, &'static str> {
 }
 
 fn read_madt(tables: &AcpiTables<Tables>) -> Result<(), &'static str> {
-    let madt = tables.find_table::<Madt>().map_err(|_| "ACPI names no interrupt controllers (no MADT)")?;
+    let madt = tables
+        .find_table::<Madt>()
+        .map_err(|_| "ACPI names no interrupt controllers (no MADT)")?;
     let mut nmi_line = false;
     for entry in madt.get().entries() {
         if let MadtEntry::LocalApicNmi(nmi) = entry {
@@ -105,7 +107,10 @@ fn read_fadt(tables: &AcpiTables<Tables>, fadt: &Fadt, clocks: &mut Clocks) {
         && let Ok(port) = u16::try_from(timer.address)
     {
         let flags = fadt.flags;
-        clocks.power_timer = Some(PowerTimer { port, is_32_bit: flags.pm_timer_is_32_bit() });
+        clocks.power_timer = Some(PowerTimer {
+            port,
+            is_32_bit: flags.pm_timer_is_32_bit(),
+        });
     }
     // A register number above the standard clock's own 14, or none.
     clocks.century = (fadt.century >= 0x0e && fadt.century < 0x80).then_some(fadt.century);
@@ -121,7 +126,14 @@ fn read_fadt(tables: &AcpiTables<Tables>, fadt: &Fadt, clocks: &mut Clocks) {
 
 /// The decoding of override flags, on the values of the specification.
 pub(super) fn check_flags() -> Result<(), &'static str> {
-    let cases = [(0b0000, (false, false)), (0b0101, (false, false)), (0b1111, (true, true)), (0b1101, (false, true))];
-    let wrong = cases.iter().any(|&(flags, expected)| decode_flags(flags) != expected);
+    let cases = [
+        (0b0000, (false, false)),
+        (0b0101, (false, false)),
+        (0b1111, (true, true)),
+        (0b1101, (false, true)),
+    ];
+    let wrong = cases
+        .iter()
+        .any(|&(flags, expected)| decode_flags(flags) != expected);
     if wrong { Err("MPS INTI flags") } else { Ok(()) }
 }

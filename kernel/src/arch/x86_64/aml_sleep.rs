@@ -22,12 +22,14 @@ pub(super) struct SleepType {
 
 /// Finds the soft-off package in AML code. None if it is not there or not constant.
 pub(super) fn soft_off(code: &[u8]) -> Option<SleepType> {
-    code.windows(NAME.len()).enumerate().find_map(|(position, window)| {
-        if window != NAME || !is_declared(&code[..position]) {
-            return None;
-        }
-        package(&code[position + NAME.len()..])
-    })
+    code.windows(NAME.len())
+        .enumerate()
+        .find_map(|(position, window)| {
+            if window != NAME || !is_declared(&code[..position]) {
+                return None;
+            }
+            package(&code[position + NAME.len()..])
+        })
 }
 
 /// True if what stands before the name makes it a declaration.
@@ -49,7 +51,10 @@ fn package(code: &[u8]) -> Option<SleepType> {
     let (a, rest) = integer(elements)?;
     let b = if count > 1 { integer(rest)?.0 } else { a };
     // The fields are 3 bits wide (ACPI 6.5, 4.8.3.2.1).
-    (a < 8 && b < 8).then_some(SleepType { a: a as u8, b: b as u8 })
+    (a < 8 && b < 8).then_some(SleepType {
+        a: a as u8,
+        b: b as u8,
+    })
 }
 
 fn integer(code: &[u8]) -> Option<(u32, &[u8])> {
@@ -63,7 +68,10 @@ fn integer(code: &[u8]) -> Option<(u32, &[u8])> {
         _ => return None,
     };
     let (bytes, rest) = rest.split_at_checked(size)?;
-    let value = bytes.iter().rev().fold(0, |value, &byte| value << 8 | u32::from(byte));
+    let value = bytes
+        .iter()
+        .rev()
+        .fold(0, |value, &byte| value << 8 | u32::from(byte));
     Some((value, rest))
 }
 
@@ -85,7 +93,13 @@ pub(super) fn check() -> Result<(), &'static str> {
     if soft_off(used_before_declared) != Some(SleepType { a: 3, b: 3 }) {
         return Err("a use before the declaration");
     }
-    for broken in [&b"\x08_S5_"[..], b"\x08_S5_\x12", b"\x08_S5_\x12\xff", b"\x08_S5_\x12\x05\x02\x0a", b"\x08_S5_\x12\x05\x02\x0a\x09\x00"] {
+    for broken in [
+        &b"\x08_S5_"[..],
+        b"\x08_S5_\x12",
+        b"\x08_S5_\x12\xff",
+        b"\x08_S5_\x12\x05\x02\x0a",
+        b"\x08_S5_\x12\x05\x02\x0a\x09\x00",
+    ] {
         if soft_off(broken).is_some() {
             return Err("broken code was taken");
         }

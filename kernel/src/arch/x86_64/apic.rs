@@ -117,14 +117,26 @@ pub(super) fn init_cpu() {
     if matches!(ACCESS.get(), Some(Access::Msr)) {
         let (frame, flags) = ApicBase::read();
         // SAFETY: the CPU has x2APIC mode; from xAPIC mode it is entered by setting the bit (SDM 3A 11.12.1).
-        unsafe { ApicBase::write(frame, flags | ApicBaseFlags::LAPIC_ENABLE | ApicBaseFlags::X2APIC_ENABLE) };
+        unsafe {
+            ApicBase::write(
+                frame,
+                flags | ApicBaseFlags::LAPIC_ENABLE | ApicBaseFlags::X2APIC_ENABLE,
+            )
+        };
     }
     let entries = (read(Register::Version) >> 16 & 0xff) + 1;
-    write(Register::SpuriousVector, SOFTWARE_ENABLE | Vector::Spurious as u32);
+    write(
+        Register::SpuriousVector,
+        SOFTWARE_ENABLE | Vector::Spurious as u32,
+    );
     write(Register::TaskPriority, 0);
     write(Register::Timer, MASKED);
     write(Register::Line0, MASKED);
-    let nmi = if NMI_LINE.load(Ordering::Relaxed) { DELIVERY_NMI } else { MASKED };
+    let nmi = if NMI_LINE.load(Ordering::Relaxed) {
+        DELIVERY_NMI
+    } else {
+        MASKED
+    };
     write(Register::Line1, nmi);
     write(Register::Error, Vector::ApicError as u32);
     if entries > 4 {
@@ -143,7 +155,11 @@ pub(super) fn init_cpu() {
 
 fn current_id() -> u32 {
     let id = read(Register::Id);
-    if matches!(ACCESS.get(), Some(Access::Msr)) { id } else { id >> 24 }
+    if matches!(ACCESS.get(), Some(Access::Msr)) {
+        id
+    } else {
+        id >> 24
+    }
 }
 
 /// The name of the mode in use.
@@ -253,7 +269,9 @@ pub(super) fn set_timer_frequency(frequency: u64) {
 /// far away for the hardware is checked again on the way. A later call replaces it.
 pub fn arm_timer(deadline: u64) {
     let guard = IrqGuard::new();
-    cpu::slot(guard.witness()).timer_deadline.store(deadline, Ordering::Relaxed);
+    cpu::slot(guard.witness())
+        .timer_deadline
+        .store(deadline, Ordering::Relaxed);
     set_hardware_timer(deadline);
 }
 
@@ -275,7 +293,10 @@ fn set_hardware_timer(deadline: u64) {
         let scale = TIMER_SCALE.load(Ordering::Relaxed);
         let wait = deadline.saturating_sub(now);
         let counts = (u128::from(wait) * u128::from(scale)) >> 32;
-        write(Register::InitialCount, u32::try_from(counts).unwrap_or(u32::MAX - 1) + 1);
+        write(
+            Register::InitialCount,
+            u32::try_from(counts).unwrap_or(u32::MAX - 1) + 1,
+        );
     }
 }
 

@@ -203,19 +203,38 @@ fn direct(address: PhysAddr) -> VirtAddr {
 }
 
 fn describe(info: &BootInfo) {
-    log::info!("Dragonet {}, entered by {}", env!("CARGO_PKG_VERSION"), info.loader);
+    log::info!(
+        "Dragonet {}, entered by {}",
+        env!("CARGO_PKG_VERSION"),
+        info.loader
+    );
     features::with_name(|name| log::info!("CPU: {name}"));
     let features = cpu::features();
     log::debug!("{features:?}");
     for region in info.memory_map {
         let end = region.base.as_u64() + region.length;
-        log::debug!("memory {:#014x}..{end:#014x} {:?}", region.base.as_u64(), region.kind);
+        log::debug!(
+            "memory {:#014x}..{end:#014x} {:?}",
+            region.base.as_u64(),
+            region.kind
+        );
     }
     for module in info.modules {
-        log::debug!("module {:?}: {} bytes at {:?}", module.name, module.size, module.physical);
+        log::debug!(
+            "module {:?}: {} bytes at {:?}",
+            module.name,
+            module.size,
+            module.physical
+        );
     }
     if let Some(screen) = &info.framebuffer {
-        log::debug!("screen {}x{}, {} bytes a pixel, {} a line", screen.width, screen.height, screen.pixel_size, screen.pitch);
+        log::debug!(
+            "screen {}x{}, {} bytes a pixel, {} a line",
+            screen.width,
+            screen.height,
+            screen.pixel_size,
+            screen.pitch
+        );
     }
 }
 
@@ -240,9 +259,14 @@ fn read_answers() -> BootInfo {
     if requests::BASE_REVISION.is_valid() && !requests::BASE_REVISION.is_supported() {
         log::warn!("the boot loader does not know base revision 2 of the Limine protocol");
     }
-    let hhdm_offset = requests::DIRECT_MAP.get_response().expect("a boot loader with a direct map").offset();
+    let hhdm_offset = requests::DIRECT_MAP
+        .get_response()
+        .expect("a boot loader with a direct map")
+        .offset();
     HHDM_OFFSET.call_once(|| hhdm_offset);
-    let map = requests::MEMORY_MAP.get_response().expect("a boot loader with a memory map");
+    let map = requests::MEMORY_MAP
+        .get_response()
+        .expect("a boot loader with a memory map");
     let memory_map = MEMORY_MAP.call_once(|| {
         let region = |entry: &&limine::memory_map::Entry| MemoryRegion {
             base: PhysAddr::new_truncate(entry.base),
@@ -252,12 +276,19 @@ fn read_answers() -> BootInfo {
         map.entries().iter().map(region).take(MAX_REGIONS).collect()
     });
     if map.entries().len() > MAX_REGIONS {
-        log::warn!("only the first {MAX_REGIONS} of {} memory regions are used", map.entries().len());
+        log::warn!(
+            "only the first {MAX_REGIONS} of {} memory regions are used",
+            map.entries().len()
+        );
     }
-    let address = requests::EXECUTABLE_ADDRESS.get_response().expect("a boot loader that says where the kernel is");
+    let address = requests::EXECUTABLE_ADDRESS
+        .get_response()
+        .expect("a boot loader that says where the kernel is");
     let physical = |address: u64| PhysAddr::new_truncate(address.checked_sub(hhdm_offset).unwrap_or(address));
     let modules = MODULES.call_once(|| {
-        let files = requests::MODULES.get_response().map_or(&[][..], |response| response.modules());
+        let files = requests::MODULES
+            .get_response()
+            .map_or(&[][..], |response| response.modules());
         let module = |file: &&'static limine::file::File| Module {
             name: module_name(file),
             physical: physical(file.addr() as u64),
@@ -265,18 +296,24 @@ fn read_answers() -> BootInfo {
         };
         files.iter().map(module).take(MAX_MODULES).collect()
     });
-    let loader = requests::BOOTLOADER.get_response().map_or("an unnamed boot loader", |response| response.name());
+    let loader = requests::BOOTLOADER
+        .get_response()
+        .map_or("an unnamed boot loader", |response| response.name());
     BootInfo {
         hhdm_offset,
         memory_map,
         kernel_physical: PhysAddr::new_truncate(address.physical_base()),
         kernel_virtual: VirtAddr::new_truncate(address.virtual_base()),
         sections: sections(),
-        rsdp: requests::RSDP.get_response().map(|response| physical(response.address() as u64)),
+        rsdp: requests::RSDP
+            .get_response()
+            .map(|response| physical(response.address() as u64)),
         command_line: command_line(),
         modules,
         framebuffer: framebuffer(physical),
-        cpus: requests::PROCESSORS.get_response().map_or(1, |response| response.cpus().len()),
+        cpus: requests::PROCESSORS
+            .get_response()
+            .map_or(1, |response| response.cpus().len()),
         loader,
     }
 }
@@ -284,12 +321,22 @@ fn read_answers() -> BootInfo {
 fn module_name(file: &'static limine::file::File) -> &'static str {
     let string = file.string().to_str().unwrap_or("").trim();
     let path = file.path().to_str().unwrap_or("");
-    if string.is_empty() { path.rsplit('/').next().unwrap_or(path) } else { string }
+    if string.is_empty() {
+        path.rsplit('/').next().unwrap_or(path)
+    } else {
+        string
+    }
 }
 
 fn command_line() -> &'static str {
-    let direct = requests::COMMAND_LINE.get_response().map(|response| response.cmdline());
-    let line = direct.or_else(|| requests::EXECUTABLE_FILE.get_response().map(|response| response.file().string()));
+    let direct = requests::COMMAND_LINE
+        .get_response()
+        .map(|response| response.cmdline());
+    let line = direct.or_else(|| {
+        requests::EXECUTABLE_FILE
+            .get_response()
+            .map(|response| response.file().string())
+    });
     line.and_then(|line| line.to_str().ok()).unwrap_or("")
 }
 
@@ -389,10 +436,19 @@ fn parse_door(value: &str) -> Option<ExitDoor> {
 
 /// True if a physical address is RAM of whatever use, not a device.
 pub(super) fn is_ram(address: PhysAddr) -> bool {
-    let ram = |kind| !matches!(kind, MemoryKind::Reserved | MemoryKind::Bad | MemoryKind::Framebuffer);
+    let ram = |kind| {
+        !matches!(
+            kind,
+            MemoryKind::Reserved | MemoryKind::Bad | MemoryKind::Framebuffer
+        )
+    };
     INFO.get().is_some_and(|info| {
         info.memory_map.iter().any(|region| {
-            ram(region.kind) && address.as_u64().checked_sub(region.base.as_u64()).is_some_and(|offset| offset < region.length)
+            ram(region.kind)
+                && address
+                    .as_u64()
+                    .checked_sub(region.base.as_u64())
+                    .is_some_and(|offset| offset < region.length)
         })
     })
 }
@@ -406,7 +462,9 @@ pub(super) fn check_options() -> Result<(), &'static str> {
     if find_option(line, "test") != Some("") || find_option(line, "exi").is_some() {
         return Err("an empty value, or a prefix of a key");
     }
-    if parse_door("isa:0xf4") != Some(ExitDoor::IsaDebugExit(0xf4)) || parse_door("bochs") != Some(ExitDoor::Bochs) {
+    if parse_door("isa:0xf4") != Some(ExitDoor::IsaDebugExit(0xf4))
+        || parse_door("bochs") != Some(ExitDoor::Bochs)
+    {
         return Err("a door was not found");
     }
     if parse_door("isa:f4").is_some() || parse_door("isa:0x1ffff").is_some() || parse_door("").is_some() {

@@ -83,7 +83,9 @@ impl Reference {
 
 fn frequency(ticks: u64, nanoseconds: u64) -> Option<u64> {
     let frequency = u128::from(ticks) * 1_000_000_000 / u128::from(nanoseconds.max(1));
-    u64::try_from(frequency).ok().filter(|frequency| PLAUSIBLE.contains(frequency))
+    u64::try_from(frequency)
+        .ok()
+        .filter(|frequency| PLAUSIBLE.contains(frequency))
 }
 
 fn measure_by_pit() -> Option<u64> {
@@ -121,7 +123,10 @@ pub(super) fn calibrate_tsc(hpet: Option<Hpet>, power_timer: Option<PowerTimer>)
     if let Some(frequency) = median(measure_by_pit) {
         return accept(frequency, "PIT");
     }
-    match cpu::features().claimed_tsc_frequency.filter(|frequency| PLAUSIBLE.contains(frequency)) {
+    match cpu::features()
+        .claimed_tsc_frequency
+        .filter(|frequency| PLAUSIBLE.contains(frequency))
+    {
         Some(frequency) => {
             log::warn!("no clock to measure the TSC with; taking what CPUID claims");
             accept(frequency, "CPUID");
@@ -135,8 +140,16 @@ pub(super) fn calibrate_tsc(hpet: Option<Hpet>, power_timer: Option<PowerTimer>)
 
 fn accept(frequency: u64, by: &str) {
     clock::set_frequency(frequency);
-    let invariant = if cpu::features().invariant_tsc { ", invariant" } else { "" };
-    log::info!("TSC {}.{:03} MHz by {by}{invariant}", frequency / 1_000_000, frequency / 1000 % 1000);
+    let invariant = if cpu::features().invariant_tsc {
+        ", invariant"
+    } else {
+        ""
+    };
+    log::info!(
+        "TSC {}.{:03} MHz by {by}{invariant}",
+        frequency / 1_000_000,
+        frequency / 1000 % 1000
+    );
 }
 
 /// Measures the APIC timer against the TSC, where it is needed.
@@ -163,5 +176,10 @@ pub(super) fn calibrate_apic_timer() {
         clock::tsc_frequency()
     });
     apic::set_timer_frequency(frequency);
-    log::info!("{} timer {}.{:03} MHz", apic::mode(), frequency / 1_000_000, frequency / 1000 % 1000);
+    log::info!(
+        "{} timer {}.{:03} MHz",
+        apic::mode(),
+        frequency / 1_000_000,
+        frequency / 1000 % 1000
+    );
 }

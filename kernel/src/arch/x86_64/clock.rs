@@ -87,7 +87,9 @@ pub(super) fn ticks_at(time: u64) -> u64 {
 /// Notes what must be added to this CPU's TSC to get the boot CPU's.
 pub(super) fn set_offset(offset: u64) {
     let guard = super::irq::IrqGuard::new();
-    cpu::slot(guard.witness()).tsc_offset.store(offset, Ordering::Relaxed);
+    cpu::slot(guard.witness())
+        .tsc_offset
+        .store(offset, Ordering::Relaxed);
     UNEVEN.store(true, Ordering::Release);
 }
 

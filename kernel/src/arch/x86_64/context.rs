@@ -33,7 +33,10 @@ struct Saved {
 /// # Panics
 /// If `stack_top` is not 16-byte aligned or not in the upper half.
 pub fn prepare(stack_top: VirtAddr, entry: extern "C" fn(usize) -> !, argument: usize) -> Context {
-    assert!(stack_top.is_aligned(16u64) && stack_top.as_u64() >> 63 == 1, "not the top of a kernel stack");
+    assert!(
+        stack_top.is_aligned(16u64) && stack_top.as_u64() >> 63 == 1,
+        "not the top of a kernel stack"
+    );
     // Two words stay unused, so that the stack is aligned as a call leaves it.
     let saved = stack_top - 16 - size_of::<Saved>() as u64;
     // SAFETY: the caller gives the stack of a thread that does not run yet; a `Saved` fits below its top.
@@ -48,7 +51,9 @@ pub fn prepare(stack_top: VirtAddr, entry: extern "C" fn(usize) -> !, argument: 
             return_address: begin as *const () as u64,
         });
     }
-    Context { stack_pointer: saved.as_u64() }
+    Context {
+        stack_pointer: saved.as_u64(),
+    }
 }
 
 /// Calls the entry function of a new context. RBP is 0: backtraces end here.
@@ -70,8 +75,21 @@ unsafe extern "C" fn begin() {
 #[unsafe(naked)]
 pub unsafe extern "C" fn switch(old: *mut Context, new: *const Context) {
     naked_asm!(
-        "push rbp", "push rbx", "push r12", "push r13", "push r14", "push r15", "mov [rdi], rsp",
-        "mov rsp, [rsi]", "pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp", "ret",
+        "push rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "mov [rdi], rsp",
+        "mov rsp, [rsi]",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
     );
 }
 
@@ -99,6 +117,8 @@ pub fn return_to_user(stack_top: VirtAddr) -> ! {
 
 /// Sets the stack on which this CPU enters the kernel from user mode: the top of the current thread's.
 pub fn set_kernel_stack(irqs: &IrqsOff, top: VirtAddr) {
-    cpu::slot(irqs).kernel_stack.store(top.as_u64(), Ordering::Relaxed);
+    cpu::slot(irqs)
+        .kernel_stack
+        .store(top.as_u64(), Ordering::Relaxed);
     segments::set_interrupt_stack(irqs, top);
 }

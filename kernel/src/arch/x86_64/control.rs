@@ -41,7 +41,9 @@ pub(super) unsafe fn init(index: usize, features: &Features) {
         }
         tables::lidt(&super::interrupt_table::pointer());
     }
-    super::cpu::by_index(index).smap.store(u32::from(features.smap), Ordering::Relaxed);
+    super::cpu::by_index(index)
+        .smap
+        .store(u32::from(features.smap), Ordering::Relaxed);
     fpu::init();
     syscall::init();
 }

@@ -47,7 +47,9 @@ static FEATURES: Once<Features> = Once::new();
 /// # Panics
 /// Before `detect`, which runs first thing at boot.
 pub(super) fn get() -> &'static Features {
-    FEATURES.get().expect("CPU features are read before anything else")
+    FEATURES
+        .get()
+        .expect("CPU features are read before anything else")
 }
 
 /// Reads the features on the boot CPU.
@@ -69,7 +71,9 @@ fn read(cpuid: &CpuId<CpuIdReaderNative>) -> Features {
         huge_pages: processor.as_ref().is_some_and(|info| info.has_1gib_pages()),
         x2apic: basic_has(|info| info.has_x2apic()),
         tsc_deadline: basic_has(|info| info.has_tsc_deadline()),
-        invariant_tsc: cpuid.get_advanced_power_mgmt_info().is_some_and(|info| info.has_invariant_tsc()),
+        invariant_tsc: cpuid
+            .get_advanced_power_mgmt_info()
+            .is_some_and(|info| info.has_invariant_tsc()),
         xsave: basic_has(|info| info.has_xsave()),
         pcid: basic_has(|info| info.has_pcid()),
         pat: basic_has(|info| info.has_pat()),
@@ -107,11 +111,23 @@ pub(super) fn missing() -> Option<&'static str> {
         (basic.has_fxsave_fxstor(), "FXSAVE"),
         (basic.has_sse() && basic.has_sse2(), "SSE2"),
         (basic.has_pge(), "global pages (PGE)"),
-        (processor.as_ref().is_some_and(|info| info.has_64bit_mode()), "64-bit mode"),
-        (processor.as_ref().is_some_and(|info| info.has_syscall_sysret()), "SYSCALL"),
-        (processor.as_ref().is_some_and(|info| info.has_execute_disable()), "no-execute pages (NX)"),
+        (
+            processor.as_ref().is_some_and(|info| info.has_64bit_mode()),
+            "64-bit mode",
+        ),
+        (
+            processor.as_ref().is_some_and(|info| info.has_syscall_sysret()),
+            "SYSCALL",
+        ),
+        (
+            processor.as_ref().is_some_and(|info| info.has_execute_disable()),
+            "no-execute pages (NX)",
+        ),
     ];
-    required.iter().find(|(present, _)| !present).map(|&(_, name)| name)
+    required
+        .iter()
+        .find(|(present, _)| !present)
+        .map(|&(_, name)| name)
 }
 
 /// Writes the brand string or, without one, the vendor's name with `print`.

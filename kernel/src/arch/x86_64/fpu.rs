@@ -40,8 +40,9 @@ pub(super) fn init() {
     let mut enabled = XCr0Flags::X87 | XCr0Flags::SSE;
     if state.xcr0_supports_avx_256() {
         enabled |= XCr0Flags::AVX;
-        let avx512 =
-            state.xcr0_supports_avx512_opmask() && state.xcr0_supports_avx512_zmm_hi256() && state.xcr0_supports_avx512_zmm_hi16();
+        let avx512 = state.xcr0_supports_avx512_opmask()
+            && state.xcr0_supports_avx512_zmm_hi256()
+            && state.xcr0_supports_avx512_zmm_hi16();
         if avx512 {
             enabled |= XCr0Flags::OPMASK | XCr0Flags::ZMM_HI256 | XCr0Flags::HI16_ZMM;
         }
@@ -49,7 +50,11 @@ pub(super) fn init() {
     // SAFETY: CR4.OSXSAVE is on, and the set is one that CPUID offers (SDM 1 13.3).
     unsafe { XCr0::write(enabled) };
     // EBX of leaf 0DH gives the size for what XCR0 has now (SDM 1 13.2).
-    let size = CpuId::new().get_extended_state_info().map_or(LEGACY_SIZE, |state| state.xsave_area_size_enabled_features() as usize);
+    let size = CpuId::new()
+        .get_extended_state_info()
+        .map_or(LEGACY_SIZE, |state| {
+            state.xsave_area_size_enabled_features() as usize
+        });
     COMPONENTS.store(enabled.bits(), Ordering::Relaxed);
     AREA_SIZE.fetch_max(size, Ordering::Relaxed);
 }
@@ -123,5 +128,6 @@ impl Drop for FpuState {
 }
 
 fn layout() -> Layout {
-    Layout::from_size_align(AREA_SIZE.load(Ordering::Relaxed), ALIGNMENT).expect("a few KiB, aligned to a power of two")
+    Layout::from_size_align(AREA_SIZE.load(Ordering::Relaxed), ALIGNMENT)
+        .expect("a few KiB, aligned to a power of two")
 }

@@ -23,14 +23,19 @@ impl Hpet {
     /// Maps and starts the timer. None if it cannot be mapped or says nonsense about itself.
     pub(super) fn new(address: PhysAddr) -> Option<Self> {
         let base = crate::pmap::map_device(address, 4096).ok()?;
-        let mut hpet = Hpet { base, period: 0, is_64_bit: false };
+        let mut hpet = Hpet {
+            base,
+            period: 0,
+            is_64_bit: false,
+        };
         let capabilities = hpet.register(CAPABILITIES).read();
         hpet.period = capabilities >> 32;
         hpet.is_64_bit = capabilities & 1 << 13 != 0;
         if hpet.period == 0 || hpet.period > LONGEST_PERIOD {
             return None;
         }
-        hpet.register(CONFIGURATION).update(|configuration| configuration | ENABLE);
+        hpet.register(CONFIGURATION)
+            .update(|configuration| configuration | ENABLE);
         Some(hpet)
     }
 

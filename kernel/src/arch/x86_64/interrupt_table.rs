@@ -47,11 +47,26 @@ fn build() -> InterruptDescriptorTable {
     // may use INT3 (and only that): the gate's privilege level says so.
     unsafe {
         let entry = |vector| VirtAddr::new(stub_address(vector));
-        table.debug.set_handler_addr(entry(1)).set_stack_index(DEBUG_STACK);
-        table.non_maskable_interrupt.set_handler_addr(entry(2)).set_stack_index(NMI_STACK);
-        table.breakpoint.set_handler_addr(entry(3)).set_privilege_level(PrivilegeLevel::Ring3);
-        table.double_fault.set_handler_addr(entry(8)).set_stack_index(DOUBLE_FAULT_STACK);
-        table.machine_check.set_handler_addr(entry(18)).set_stack_index(MACHINE_CHECK_STACK);
+        table
+            .debug
+            .set_handler_addr(entry(1))
+            .set_stack_index(DEBUG_STACK);
+        table
+            .non_maskable_interrupt
+            .set_handler_addr(entry(2))
+            .set_stack_index(NMI_STACK);
+        table
+            .breakpoint
+            .set_handler_addr(entry(3))
+            .set_privilege_level(PrivilegeLevel::Ring3);
+        table
+            .double_fault
+            .set_handler_addr(entry(8))
+            .set_stack_index(DOUBLE_FAULT_STACK);
+        table
+            .machine_check
+            .set_handler_addr(entry(18))
+            .set_stack_index(MACHINE_CHECK_STACK);
         for vector in 32..=255_u8 {
             table[vector].set_handler_addr(entry(vector));
         }

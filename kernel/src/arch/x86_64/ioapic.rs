@@ -69,7 +69,9 @@ impl Controller {
         unsafe {
             let select = NonNull::new_unchecked(self.base.as_mut_ptr::<u32>());
             VolatilePtr::new(select).write(index);
-            VolatilePtr::new(NonNull::new_unchecked((self.base + DATA_OFFSET).as_mut_ptr::<u32>()))
+            VolatilePtr::new(NonNull::new_unchecked(
+                (self.base + DATA_OFFSET).as_mut_ptr::<u32>(),
+            ))
         }
     }
 
@@ -99,7 +101,11 @@ pub(super) fn add(address: PhysAddr, first_line: u32) {
         return;
     };
     let mut controllers = CONTROLLERS.lock();
-    let mut controller = Controller { base, first_line, lines: 0 };
+    let mut controller = Controller {
+        base,
+        first_line,
+        lines: 0,
+    };
     controller.lines = (controller.read(VERSION) >> 16 & 0xff) + 1;
     for line in 0..controller.lines {
         controller.write(REDIRECTION + line * 2, MASKED);
@@ -117,7 +123,15 @@ pub(super) fn add(address: PhysAddr, first_line: u32) {
 /// Sets where legacy line `irq` goes (MADT interrupt source override).
 pub(super) fn set_isa_line(irq: u8, global: u32, active_low: bool, level: bool) {
     if let Some(slot) = ISA.get(usize::from(irq)) {
-        slot.store(InterruptLine { global, active_low, level }.pack(), Ordering::Relaxed);
+        slot.store(
+            InterruptLine {
+                global,
+                active_low,
+                level,
+            }
+            .pack(),
+            Ordering::Relaxed,
+        );
     }
 }
 
@@ -130,14 +144,22 @@ pub fn controllers() -> usize {
 pub fn isa_line(irq: u8) -> Option<InterruptLine> {
     let slot = ISA.get(usize::from(irq))?;
     // Without an override: same number, edge, active high (ACPI 6.5, 5.2.12.5).
-    let identity = InterruptLine { global: u32::from(irq), active_low: false, level: false };
+    let identity = InterruptLine {
+        global: u32::from(irq),
+        active_low: false,
+        level: false,
+    };
     let line = InterruptLine::unpack(slot.load(Ordering::Relaxed)).unwrap_or(identity);
     exists(line.global).then_some(line)
 }
 
 /// A line by global system interrupt number, as PCI devices use it: level, active low. None if no controller has it.
 pub fn global_line(global: u32) -> Option<InterruptLine> {
-    exists(global).then_some(InterruptLine { global, active_low: true, level: true })
+    exists(global).then_some(InterruptLine {
+        global,
+        active_low: true,
+        level: true,
+    })
 }
 
 fn exists(global: u32) -> bool {
@@ -147,11 +169,16 @@ fn exists(global: u32) -> bool {
 /// Calls `action` with the controller of a line and the index of the low word of its redirection entry.
 fn with_entry<R>(global: u32, action: impl FnOnce(&Controller, u32) -> R) -> Result<R, Errno> {
     let controllers = CONTROLLERS.lock();
-    let owner = controllers
-        .iter()
-        .find(|controller| global.checked_sub(controller.first_line).is_some_and(|line| line < controller.lines));
+    let owner = controllers.iter().find(|controller| {
+        global
+            .checked_sub(controller.first_line)
+            .is_some_and(|line| line < controller.lines)
+    });
     let controller = owner.ok_or(Errno::ENODEV)?;
-    Ok(action(controller, REDIRECTION + (global - controller.first_line) * 2))
+    Ok(action(
+        controller,
+        REDIRECTION + (global - controller.first_line) * 2,
+    ))
 }
 
 /// Sends the interrupts of a line to a CPU from now on. The line stays, or becomes, masked.
@@ -181,11 +208,17 @@ pub fn route(line: InterruptLine, cpu_index: usize) -> Result<(), Errno> {
 fn vector_for(line: InterruptLine) -> Result<u8, Errno> {
     let same_line = |packed| InterruptLine::unpack(packed).is_some_and(|other| other.global == line.global);
     let number = |position: usize| interrupts::DEVICE_BASE + position as u8;
-    if let Some(position) = VECTORS.iter().position(|slot| same_line(slot.load(Ordering::Acquire))) {
+    if let Some(position) = VECTORS
+        .iter()
+        .position(|slot| same_line(slot.load(Ordering::Acquire)))
+    {
         VECTORS[position].store(line.pack(), Ordering::Release);
         return Ok(number(position));
     }
-    let claim = |slot: &AtomicU32| slot.compare_exchange(0, line.pack(), Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    let claim = |slot: &AtomicU32| {
+        slot.compare_exchange(0, line.pack(), Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    };
     VECTORS.iter().position(claim).map(number).ok_or(Errno::EBUSY)
 }
 

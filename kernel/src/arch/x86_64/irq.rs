@@ -16,7 +16,9 @@ impl IrqsOff {
     /// 1. Interrupts are off on this CPU now.
     /// 2. They stay off for as long as the value or a reference to it is used.
     pub(super) const unsafe fn assume() -> Self {
-        IrqsOff { not_send: PhantomData }
+        IrqsOff {
+            not_send: PhantomData,
+        }
     }
 }
 
@@ -38,7 +40,10 @@ impl IrqGuard {
             interrupts::disable();
         }
         // SAFETY: they are off now, and only dropping the guard or an explicit `enable` turns them on.
-        IrqGuard { were_enabled, off: unsafe { IrqsOff::assume() } }
+        IrqGuard {
+            were_enabled,
+            off: unsafe { IrqsOff::assume() },
+        }
     }
 
     /// Proof that interrupts are off, for as long as the guard lives.

@@ -68,7 +68,11 @@ pub fn init(boot: &BootInfo) {
 /// The loader's direct map had the screen; the kernel's own page table need not.
 fn map_screen(boot: &BootInfo) {
     let Some(screen) = &boot.framebuffer else { return };
-    match crate::pmap::map_device_as(screen.physical, screen.length(), page_table::CacheMode::WriteCombining) {
+    match crate::pmap::map_device_as(
+        screen.physical,
+        screen.length(),
+        page_table::CacheMode::WriteCombining,
+    ) {
         // SAFETY: the loader says that the range is the frame buffer, and it was mapped as a device for good.
         Ok(base) => unsafe { frame_memory::set(base, screen.length()) },
         Err(_) => log::warn!("no memory to map the screen"),

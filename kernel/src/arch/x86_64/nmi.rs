@@ -84,7 +84,9 @@ impl Report {
     /// The backtrace, innermost first.
     pub fn trace(&self) -> impl Iterator<Item = u64> {
         let depth = self.depth.load(Ordering::Relaxed).min(DEPTH);
-        self.trace[..depth].iter().map(|address| address.load(Ordering::Relaxed))
+        self.trace[..depth]
+            .iter()
+            .map(|address| address.load(Ordering::Relaxed))
     }
 }
 
@@ -144,5 +146,7 @@ pub fn stop_others() {
 
 /// What a stopped CPU was doing. None if it runs or did not answer.
 pub fn report_of(index: usize) -> Option<&'static Report> {
-    REPORTS.get(index).filter(|report| report.complete.load(Ordering::Acquire))
+    REPORTS
+        .get(index)
+        .filter(|report| report.complete.load(Ordering::Acquire))
 }

@@ -78,7 +78,11 @@ struct Path {
 }
 
 impl Path {
-    const START: Path = Path { writable: true, executable: true, user: true };
+    const START: Path = Path {
+        writable: true,
+        executable: true,
+        user: true,
+    };
 
     fn through(self, flags: PageTableFlags) -> Self {
         Path {
@@ -170,14 +174,20 @@ pub(super) fn reach(address: PhysAddr, length: u64) -> Result<VirtAddr, Errno> {
     let window = VirtAddr::new(boot::hhdm_offset() + address.as_u64());
     let mut pages = 0..=(address.as_u64() % 4096 + length.max(1) - 1) / 4096;
     let reached = pages.all(|page| translate(window.align_down(4096_u64) + page * 4096).is_some());
-    if reached { Ok(window) } else { crate::pmap::map_device(address, length) }
+    if reached {
+        Ok(window)
+    } else {
+        crate::pmap::map_device(address, length)
+    }
 }
 
 /// Reads a word of kernel memory for a report, without any chance to fault or to touch a device: the address must be aligned, mapped,
 /// and RAM.
 pub fn read_kernel_word(address: u64) -> Option<u64> {
     let aligned = address.is_multiple_of(8);
-    let address = VirtAddr::try_new(address).ok().filter(|address| aligned && address.as_u64() >> 63 == 1)?;
+    let address = VirtAddr::try_new(address)
+        .ok()
+        .filter(|address| aligned && address.as_u64() >> 63 == 1)?;
     let translation = translate(address)?;
     if !boot::is_ram(translation.physical) {
         return None;

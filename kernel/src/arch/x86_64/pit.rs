@@ -16,8 +16,11 @@ pub(super) const FREQUENCY: u64 = 1_193_182;
 
 /// Starts a countdown of `counts`. [`is_done`] tells when it has passed.
 pub(super) fn start(counts: u16) {
-    let (mut control, mut command, mut data) =
-        (Port::<u8>::new(CONTROL), Port::<u8>::new(COMMAND), Port::<u8>::new(CHANNEL_2));
+    let (mut control, mut command, mut data) = (
+        Port::<u8>::new(CONTROL),
+        Port::<u8>::new(COMMAND),
+        Port::<u8>::new(CHANNEL_2),
+    );
     // SAFETY: the timer and its gate are the kernel's; the speaker stays off.
     unsafe {
         let bits = control.read();

@@ -5,23 +5,24 @@ use x86_64::instructions::port::Port;
 
 /// Ports that the kernel keeps to itself: (first, count).
 const RESERVED: [(u16, u16); 9] = [
-    (0x20, 2),    // first interrupt controller
-    (0x40, 4),    // timer
-    (0x61, 1),    // timer gate
-    (0x70, 2),    // calendar clock
-    (0x92, 1),    // fast reset
-    (0xa0, 2),    // second interrupt controller
-    (0xb2, 2),    // system management
-    (0x4d0, 2),   // trigger modes
-    (0xcf8, 8),   // PCI configuration, and the chipset's reset register inside it
+    (0x20, 2),  // first interrupt controller
+    (0x40, 4),  // timer
+    (0x61, 1),  // timer gate
+    (0x70, 2),  // calendar clock
+    (0x92, 1),  // fast reset
+    (0xa0, 2),  // second interrupt controller
+    (0xb2, 2),  // system management
+    (0x4d0, 2), // trigger modes
+    (0xcf8, 8), // PCI configuration, and the chipset's reset register inside it
 ];
 
 /// True if a range of ports overlaps one that the kernel keeps to itself: interrupt controllers, timers, PCI configuration, ACPI, the
 /// exit door.
 pub fn is_reserved(base: u16, length: u16) -> bool {
     let end = u32::from(base) + u32::from(length);
-    let overlaps =
-        |first: u16, count: u16| u32::from(first) < end && u32::from(base) < u32::from(first) + u32::from(count);
+    let overlaps = |first: u16, count: u16| {
+        u32::from(first) < end && u32::from(base) < u32::from(first) + u32::from(count)
+    };
     RESERVED.iter().any(|&(first, count)| overlaps(first, count))
         || power::ports().any(|(first, count)| overlaps(first, count))
         || boot::exit_door().is_some_and(|door| {

@@ -56,7 +56,10 @@ fn port_of(address: GenericAddress) -> Option<u16> {
 pub(super) fn learn(fadt: &Fadt, sleep_type: Option<SleepType>) {
     let event = |address: GenericAddress| Some((port_of(address)?, u16::from(address.bit_width / 8)));
     let flags = fadt.flags;
-    let reset = fadt.reset_register().ok().filter(|_| flags.supports_system_reset_via_fadt());
+    let reset = fadt
+        .reset_register()
+        .ok()
+        .filter(|_| flags.supports_system_reset_via_fadt());
     let reset = reset.and_then(|register| match register.address_space {
         AddressSpace::SystemIo => Some(Register::Port(u16::try_from(register.address).ok()?)),
         AddressSpace::SystemMemory => Some(Register::Memory(register.address)),
@@ -74,7 +77,9 @@ pub(super) fn learn(fadt: &Fadt, sleep_type: Option<SleepType>) {
         ],
         timer: fadt.pm_timer_block().ok().flatten().and_then(port_of),
         sleep_type,
-        handover: command.filter(|_| fadt.acpi_enable != 0).map(|port| (port, fadt.acpi_enable)),
+        handover: command
+            .filter(|_| fadt.acpi_enable != 0)
+            .map(|port| (port, fadt.acpi_enable)),
         reset: reset.map(|register| (register, fadt.reset_value)),
     };
     if power.sleep_type.is_none() || power.control[0].is_none() {
@@ -86,7 +91,11 @@ pub(super) fn learn(fadt: &Fadt, sleep_type: Option<SleepType>) {
 /// Ports of ACPI's registers, which the kernel keeps to itself: (first, count).
 pub(super) fn ports() -> impl Iterator<Item = (u16, u16)> {
     let power = POWER.get();
-    let control = power.into_iter().flat_map(|power| power.control).flatten().map(|port| (port, 2));
+    let control = power
+        .into_iter()
+        .flat_map(|power| power.control)
+        .flatten()
+        .map(|port| (port, 2));
     let event = power.into_iter().flat_map(|power| power.event).flatten();
     let timer = power.and_then(|power| power.timer).map(|port| (port, 4));
     control.chain(event).chain(timer)
@@ -102,7 +111,9 @@ pub fn exit_status(status: u8) -> ! {
         door.leave(status);
     }
     turn_off();
-    kernel_log::last_line(format_args!("dragonet: the machine cannot be turned off; it is safe to do so by hand"));
+    kernel_log::last_line(format_args!(
+        "dragonet: the machine cannot be turned off; it is safe to do so by hand"
+    ));
     halt()
 }
 
@@ -196,7 +207,10 @@ pub fn reset() -> ! {
         clock::spin_for(PATIENCE);
         Port::<u8>::new(KEYBOARD_COMMAND).write(PULSE_RESET);
         clock::spin_for(PATIENCE);
-        let nothing = DescriptorTablePointer { limit: 0, base: x86_64::VirtAddr::zero() };
+        let nothing = DescriptorTablePointer {
+            limit: 0,
+            base: x86_64::VirtAddr::zero(),
+        };
         x86_64::instructions::tables::lidt(&nothing);
         core::arch::asm!("int3");
     }

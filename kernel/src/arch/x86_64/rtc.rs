@@ -84,8 +84,16 @@ impl Reading {
         } else {
             number(self.hours & !AFTERNOON) % 12 + if self.hours & AFTERNOON != 0 { 12 } else { 0 }
         };
-        let century = self.century.map(number).filter(|century| (19..=25).contains(century)).unwrap_or(20);
-        let (year, month, day) = (century * 100 + number(self.year), number(self.month), number(self.day));
+        let century = self
+            .century
+            .map(number)
+            .filter(|century| (19..=25).contains(century))
+            .unwrap_or(20);
+        let (year, month, day) = (
+            century * 100 + number(self.year),
+            number(self.month),
+            number(self.day),
+        );
         let (minutes, seconds) = (number(self.minutes), number(self.seconds));
         let plausible = year >= 1970
             && (1..=12).contains(&month)
@@ -112,16 +120,41 @@ fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
 
 /// The clock's decoding, on readings whose time is known.
 pub(super) fn check_decoding() -> Result<(), &'static str> {
-    let decimal = Reading { seconds: 0x59, minutes: 0x58, hours: 0x91, day: 0x29, month: 0x02, year: 0x24, century: Some(0x20), format: 0 };
+    let decimal = Reading {
+        seconds: 0x59,
+        minutes: 0x58,
+        hours: 0x91,
+        day: 0x29,
+        month: 0x02,
+        year: 0x24,
+        century: Some(0x20),
+        format: 0,
+    };
     // 11 in the afternoon: 2024-02-29 23:58:59.
     if decimal.to_unix_time() != Some(1_709_251_139) {
         return Err("binary-coded decimal, twelve hours");
     }
-    let binary = Reading { seconds: 0, minutes: 0, hours: 0, day: 1, month: 3, year: 0, century: None, format: BINARY | TWENTY_FOUR_HOURS };
+    let binary = Reading {
+        seconds: 0,
+        minutes: 0,
+        hours: 0,
+        day: 1,
+        month: 3,
+        year: 0,
+        century: None,
+        format: BINARY | TWENTY_FOUR_HOURS,
+    };
     if binary.to_unix_time() != Some(951_868_800) {
         return Err("binary, 2000-03-01");
     }
-    if (Reading { month: 13, day: 1, ..binary }).to_unix_time().is_some() {
+    if (Reading {
+        month: 13,
+        day: 1,
+        ..binary
+    })
+    .to_unix_time()
+    .is_some()
+    {
         return Err("a thirteenth month was taken");
     }
     Ok(())

@@ -41,8 +41,9 @@ struct BootStacks(UnsafeCell<[[u8; BOOT_INTERRUPT_STACK_SIZE]; INTERRUPT_STACKS]
 unsafe impl Sync for BootStacks {}
 
 /// Interrupt stacks of the boot CPU, which needs them before there is memory to allocate.
-static BOOT_STACKS: BootStacks =
-    BootStacks(UnsafeCell::new([[0; BOOT_INTERRUPT_STACK_SIZE]; INTERRUPT_STACKS]));
+static BOOT_STACKS: BootStacks = BootStacks(UnsafeCell::new(
+    [[0; BOOT_INTERRUPT_STACK_SIZE]; INTERRUPT_STACKS],
+));
 
 #[repr(C, align(128))]
 struct Tables {
@@ -136,7 +137,10 @@ pub fn user_bases() -> (u64, u64) {
 /// If a base is not a canonical address of the lower half.
 pub fn set_user_bases(fs: u64, gs: u64) {
     const LOWER_HALF_END: u64 = 1 << 47;
-    assert!(fs < LOWER_HALF_END && gs < LOWER_HALF_END, "user segment base not in the lower half");
+    assert!(
+        fs < LOWER_HALF_END && gs < LOWER_HALF_END,
+        "user segment base not in the lower half"
+    );
     let guard = super::irq::IrqGuard::new();
     clear_user_selectors(guard.witness());
     FsBase::write(VirtAddr::new(fs));

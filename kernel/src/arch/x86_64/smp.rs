@@ -82,7 +82,11 @@ pub fn start_others(entry: fn(usize) -> !) {
     if found > cpu::MAX_CPUS {
         log::warn!("{found} CPUs found, {} used", cpu::MAX_CPUS);
     }
-    let note = if clock::is_uneven() { ", TSC offsets corrected" } else { "" };
+    let note = if clock::is_uneven() {
+        ", TSC offsets corrected"
+    } else {
+        ""
+    };
     log::info!("{} CPUs{note}", cpu::count());
 }
 
@@ -95,7 +99,9 @@ fn new_stack() -> VirtAddr {
 }
 
 fn start_one(start: &'static Start, other: &Cpu, index: usize) -> bool {
-    start.page_table.store(crate::pmap::kernel_root().as_u64(), Ordering::Relaxed);
+    start
+        .page_table
+        .store(crate::pmap::kernel_root().as_u64(), Ordering::Relaxed);
     start.stack.store(new_stack().as_u64(), Ordering::Relaxed);
     start.index.store(index as u64, Ordering::Relaxed);
     for stack in &start.interrupt_stacks {
@@ -109,11 +115,17 @@ fn start_one(start: &'static Start, other: &Cpu, index: usize) -> bool {
     while start.state.load(Ordering::Acquire) != UP {
         answer_question();
         if clock::now() >= end {
-            let waiting = start.state.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire);
+            let waiting =
+                start
+                    .state
+                    .compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire);
             match waiting {
                 Ok(_) => return false,
                 Err(UP) => break,
-                Err(_) => panic!("CPU {index} (APIC id {}) hung while it was started", other.lapic_id),
+                Err(_) => panic!(
+                    "CPU {index} (APIC id {}) hung while it was started",
+                    other.lapic_id
+                ),
             }
         }
         core::hint::spin_loop();
@@ -213,7 +225,9 @@ fn compare_counters() {
         let taken = after.wrapping_sub(before);
         if taken < width {
             width = taken;
-            offset = ANSWER.load(Ordering::Relaxed).wrapping_sub(before.wrapping_add(taken / 2));
+            offset = ANSWER
+                .load(Ordering::Relaxed)
+                .wrapping_sub(before.wrapping_add(taken / 2));
         }
     }
     if (offset as i64).unsigned_abs() > width / 2 {

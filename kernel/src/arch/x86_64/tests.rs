@@ -3,7 +3,9 @@
 use super::fpu::FpuState;
 use super::irq::IrqGuard;
 use super::trap::TrapFrame;
-use super::{acpi, aml_sleep, apic, boot, clock, context, cpu, nmi, paging, ports, registers, rtc, user_copy};
+use super::{
+    acpi, aml_sleep, apic, boot, clock, context, cpu, nmi, paging, ports, registers, rtc, user_copy,
+};
 use crate::mm::stack::KernelStack;
 use crate::test::Test;
 use core::arch::asm;
@@ -12,22 +14,70 @@ use x86_64::registers::control::Cr4Flags;
 
 /// The tests of this module.
 pub const TESTS: &[Test] = &[
-    Test { name: "arch::aml_soft_off_is_found", run: aml_sleep::check },
-    Test { name: "arch::calendar_is_decoded", run: rtc::check_decoding },
-    Test { name: "arch::acpi_flags_are_decoded", run: acpi::check_flags },
-    Test { name: "arch::command_line_is_decoded", run: boot::check_options },
-    Test { name: "arch::user_frame_is_harmless", run: user_frame_is_harmless },
-    Test { name: "arch::context_switch_round_trip", run: context_switch_round_trip },
-    Test { name: "arch::kernel_trap_restores_registers", run: kernel_trap_restores_registers },
-    Test { name: "arch::user_copy_fault_is_an_error", run: user_copy_fault_is_an_error },
-    Test { name: "arch::fpu_states_are_separate", run: fpu_states_are_separate },
-    Test { name: "arch::no_page_is_writable_and_executable", run: no_page_is_writable_and_executable },
-    Test { name: "arch::protection_bits_are_on", run: protection_bits_are_on },
-    Test { name: "arch::kernel_ports_are_reserved", run: kernel_ports_are_reserved },
-    Test { name: "arch::clock_advances", run: clock_advances },
-    Test { name: "arch::ipi_and_clock_agree_on_every_cpu", run: ipi_and_clock_agree_on_every_cpu },
-    Test { name: "arch::nmi_reaches_every_cpu", run: nmi_reaches_every_cpu },
-    Test { name: "arch::timer_interrupts", run: timer_interrupts },
+    Test {
+        name: "arch::aml_soft_off_is_found",
+        run: aml_sleep::check,
+    },
+    Test {
+        name: "arch::calendar_is_decoded",
+        run: rtc::check_decoding,
+    },
+    Test {
+        name: "arch::acpi_flags_are_decoded",
+        run: acpi::check_flags,
+    },
+    Test {
+        name: "arch::command_line_is_decoded",
+        run: boot::check_options,
+    },
+    Test {
+        name: "arch::user_frame_is_harmless",
+        run: user_frame_is_harmless,
+    },
+    Test {
+        name: "arch::context_switch_round_trip",
+        run: context_switch_round_trip,
+    },
+    Test {
+        name: "arch::kernel_trap_restores_registers",
+        run: kernel_trap_restores_registers,
+    },
+    Test {
+        name: "arch::user_copy_fault_is_an_error",
+        run: user_copy_fault_is_an_error,
+    },
+    Test {
+        name: "arch::fpu_states_are_separate",
+        run: fpu_states_are_separate,
+    },
+    Test {
+        name: "arch::no_page_is_writable_and_executable",
+        run: no_page_is_writable_and_executable,
+    },
+    Test {
+        name: "arch::protection_bits_are_on",
+        run: protection_bits_are_on,
+    },
+    Test {
+        name: "arch::kernel_ports_are_reserved",
+        run: kernel_ports_are_reserved,
+    },
+    Test {
+        name: "arch::clock_advances",
+        run: clock_advances,
+    },
+    Test {
+        name: "arch::ipi_and_clock_agree_on_every_cpu",
+        run: ipi_and_clock_agree_on_every_cpu,
+    },
+    Test {
+        name: "arch::nmi_reaches_every_cpu",
+        run: nmi_reaches_every_cpu,
+    },
+    Test {
+        name: "arch::timer_interrupts",
+        run: timer_interrupts,
+    },
 ];
 
 fn ensure(condition: bool, what: &'static str) -> Result<(), &'static str> {
@@ -36,11 +86,17 @@ fn ensure(condition: bool, what: &'static str) -> Result<(), &'static str> {
 
 fn user_frame_is_harmless() -> Result<(), &'static str> {
     let mut frame = TrapFrame::new_user(0x20_0000, 0x7000_0000, 42);
-    ensure(frame.is_user() && frame.rdi == 42 && frame.rsp == 0x7000_0000, "new frame")?;
+    ensure(
+        frame.is_user() && frame.rdi == 42 && frame.rsp == 0x7000_0000,
+        "new frame",
+    )?;
     frame.rflags = u64::MAX;
     frame.sanitize_flags();
     ensure(frame.rflags & (3 << 12) == 0, "IOPL stayed")?;
-    ensure(frame.rflags & (7 << 17 | 3 << 19) == 1 << 18, "virtual-8086 flags stayed, or AC went")?;
+    ensure(
+        frame.rflags & (7 << 17 | 3 << 19) == 1 << 18,
+        "virtual-8086 flags stayed, or AC went",
+    )?;
     frame.rflags = 0;
     frame.sanitize_flags();
     ensure(frame.rflags == 0x202, "interrupts could be turned off")
@@ -66,7 +122,10 @@ fn context_switch_round_trip() -> Result<(), &'static str> {
     let guard = IrqGuard::new();
     let mut other = context::prepare(stack.top(), visitor, ARGUMENT);
     // SAFETY: one word, as the layout of a context says.
-    THERE.store(unsafe { (&raw mut other).cast::<u64>().read() }, Ordering::Relaxed);
+    THERE.store(
+        unsafe { (&raw mut other).cast::<u64>().read() },
+        Ordering::Relaxed,
+    );
     let mut sum = 0_u64;
     for round in 1..=100_u64 {
         // Kept in callee-saved registers over the switch.
@@ -76,7 +135,10 @@ fn context_switch_round_trip() -> Result<(), &'static str> {
         sum += a + b;
     }
     drop(guard);
-    ensure(VISITS.load(Ordering::Relaxed) == 100 * ARGUMENT, "the other context did not run each time")?;
+    ensure(
+        VISITS.load(Ordering::Relaxed) == 100 * ARGUMENT,
+        "the other context did not run each time",
+    )?;
     ensure(sum == 4 * 5050, "a register was lost")
 }
 
@@ -108,7 +170,10 @@ fn kernel_trap_restores_registers() -> Result<(), &'static str> {
     }
     ensure(wrong == 0, "a register changed")?;
     let guard = IrqGuard::new();
-    ensure(cpu::slot(guard.witness()).last_heartbeat() > before, "no interrupt came")
+    ensure(
+        cpu::slot(guard.witness()).last_heartbeat() > before,
+        "no interrupt came",
+    )
 }
 
 fn user_copy_fault_is_an_error() -> Result<(), &'static str> {
@@ -117,14 +182,32 @@ fn user_copy_fault_is_an_error() -> Result<(), &'static str> {
     let mut buffer = [7_u8; 24];
     // SAFETY: the buffers are ours, the address is in the lower half, no lock is held.
     unsafe {
-        ensure(user_copy::copy_in(buffer.as_mut_ptr(), UNMAPPED, 24).is_err(), "copy_in")?;
-        ensure(user_copy::copy_in(buffer.as_mut_ptr(), UNMAPPED, 3).is_err(), "copy_in of bytes")?;
-        ensure(user_copy::copy_out(UNMAPPED, buffer.as_ptr(), 24).is_err(), "copy_out")?;
+        ensure(
+            user_copy::copy_in(buffer.as_mut_ptr(), UNMAPPED, 24).is_err(),
+            "copy_in",
+        )?;
+        ensure(
+            user_copy::copy_in(buffer.as_mut_ptr(), UNMAPPED, 3).is_err(),
+            "copy_in of bytes",
+        )?;
+        ensure(
+            user_copy::copy_out(UNMAPPED, buffer.as_ptr(), 24).is_err(),
+            "copy_out",
+        )?;
         ensure(user_copy::zero_out(UNMAPPED, 8).is_err(), "zero_out")?;
         ensure(user_copy::load_u32(UNMAPPED).is_err(), "load_u32")?;
-        ensure(user_copy::compare_exchange_u32(UNMAPPED, 0, 1).is_err(), "compare_exchange_u32")?;
-        ensure(user_copy::compare_exchange_u64(UNMAPPED, 0, 1).is_err(), "compare_exchange_u64")?;
-        ensure(user_copy::copy_in(buffer.as_mut_ptr(), UNMAPPED, 0).is_ok(), "a copy of nothing")?;
+        ensure(
+            user_copy::compare_exchange_u32(UNMAPPED, 0, 1).is_err(),
+            "compare_exchange_u32",
+        )?;
+        ensure(
+            user_copy::compare_exchange_u64(UNMAPPED, 0, 1).is_err(),
+            "compare_exchange_u64",
+        )?;
+        ensure(
+            user_copy::copy_in(buffer.as_mut_ptr(), UNMAPPED, 0).is_ok(),
+            "a copy of nothing",
+        )?;
     }
     ensure(buffer == [7; 24], "a failed copy wrote")
 }
@@ -147,10 +230,16 @@ fn fpu_states_are_separate() -> Result<(), &'static str> {
         unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut value, options(nostack, preserves_flags)) };
         value
     }
-    let (mut first, mut second) = (FpuState::new().map_err(|_| "no memory")?, FpuState::new().map_err(|_| "no memory")?);
+    let (mut first, mut second) = (
+        FpuState::new().map_err(|_| "no memory")?,
+        FpuState::new().map_err(|_| "no memory")?,
+    );
     let _guard = IrqGuard::new();
     first.restore();
-    ensure(get() == 0 && mxcsr() == 0x1f80, "a new state is not the initial one")?;
+    ensure(
+        get() == 0 && mxcsr() == 0x1f80,
+        "a new state is not the initial one",
+    )?;
     set(0x1111_2222_3333_4444);
     first.save();
     second.restore();
@@ -175,7 +264,11 @@ fn no_page_is_writable_and_executable() -> Result<(), &'static str> {
     ensure(open_to_user == 0, "a page of the upper half is open to programs")?;
     let sections = boot::sections();
     let at = |address| paging::translate(address).ok_or("a section is not mapped");
-    let (text, rodata, data) = (at(sections.text.start)?, at(sections.rodata.start)?, at(sections.data.start)?);
+    let (text, rodata, data) = (
+        at(sections.text.start)?,
+        at(sections.rodata.start)?,
+        at(sections.data.start)?,
+    );
     ensure(text.executable && !text.writable, "text")?;
     ensure(!rodata.executable && !rodata.writable, "rodata")?;
     ensure(!data.executable && data.writable, "data")
@@ -185,7 +278,11 @@ fn protection_bits_are_on() -> Result<(), &'static str> {
     let control = registers::control_registers();
     let (features, cr4) = (cpu::features(), Cr4Flags::from_bits_retain(control.cr4));
     let same = |flag, wanted, what| ensure(cr4.contains(flag) == wanted, what);
-    same(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.smep, "SMEP")?;
+    same(
+        Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION,
+        features.smep,
+        "SMEP",
+    )?;
     same(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, features.smap, "SMAP")?;
     same(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, features.umip, "UMIP")?;
     same(Cr4Flags::PAGE_GLOBAL, true, "global pages")?;
@@ -195,9 +292,18 @@ fn protection_bits_are_on() -> Result<(), &'static str> {
 }
 
 fn kernel_ports_are_reserved() -> Result<(), &'static str> {
-    ensure(ports::is_reserved(0x20, 1) && ports::is_reserved(0x10, 0x20), "interrupt controller")?;
-    ensure(ports::is_reserved(0xcf9, 1) && ports::is_reserved(0, u16::MAX), "configuration space, everything")?;
-    ensure(!ports::is_reserved(0x3f8, 8) && !ports::is_reserved(0x60, 1), "a free port is refused")
+    ensure(
+        ports::is_reserved(0x20, 1) && ports::is_reserved(0x10, 0x20),
+        "interrupt controller",
+    )?;
+    ensure(
+        ports::is_reserved(0xcf9, 1) && ports::is_reserved(0, u16::MAX),
+        "configuration space, everything",
+    )?;
+    ensure(
+        !ports::is_reserved(0x3f8, 8) && !ports::is_reserved(0x60, 1),
+        "a free port is refused",
+    )
 }
 
 fn clock_advances() -> Result<(), &'static str> {
@@ -223,7 +329,10 @@ fn ipi_and_clock_agree_on_every_cpu() -> Result<(), &'static str> {
                 ensure(clock::now() < limit, "an IPI did not arrive")?;
                 core::hint::spin_loop();
             }
-            ensure(other.last_heartbeat() <= clock::now(), "another CPU's clock is ahead")?;
+            ensure(
+                other.last_heartbeat() <= clock::now(),
+                "another CPU's clock is ahead",
+            )?;
         }
     }
     Ok(())
@@ -234,7 +343,10 @@ fn nmi_reaches_every_cpu() -> Result<(), &'static str> {
     for other in cpu::all().filter(|other| other.index != cpu::index()) {
         for _ in 0..10 {
             let report = nmi::look_at(other.index).ok_or("a CPU did not answer")?;
-            ensure(report.instruction() != 0 && report.flags() & 2 != 0, "an empty report")?;
+            ensure(
+                report.instruction() != 0 && report.flags() & 2 != 0,
+                "an empty report",
+            )?;
         }
     }
     drop(guard);
@@ -246,7 +358,10 @@ fn timer_interrupts() -> Result<(), &'static str> {
     let heartbeat = || cpu::by_index(cpu::index()).last_heartbeat();
     let start = clock::now();
     while heartbeat() <= start {
-        ensure(clock::now() < start + 3_000_000_000, "no timer interrupt within three seconds")?;
+        ensure(
+            clock::now() < start + 3_000_000_000,
+            "no timer interrupt within three seconds",
+        )?;
         core::hint::spin_loop();
     }
     Ok(())

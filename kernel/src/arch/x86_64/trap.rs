@@ -78,7 +78,10 @@ pub struct TrapFrame {
     pub ss: u64,
 }
 
-const _: () = assert!(size_of::<TrapFrame>() == 176, "the stack stays 16-byte aligned below a frame");
+const _: () = assert!(
+    size_of::<TrapFrame>() == 176,
+    "the stack stays 16-byte aligned below a frame"
+);
 
 impl TrapFrame {
     /// The frame with which a program begins at `entry`: `argument` in RDI, every other register zero.
@@ -145,7 +148,11 @@ pub(super) extern "C" fn trap_from_kernel(frame: &mut TrapFrame) {
         interrupts::dispatch(frame);
         return;
     }
-    let address = if frame.vector == PAGE_FAULT { registers::fault_address() } else { 0 };
+    let address = if frame.vector == PAGE_FAULT {
+        registers::fault_address()
+    } else {
+        0
+    };
     if let Some(fixup) = user_copy::fixup(frame.rip) {
         if frame.vector == PAGE_FAULT && address < LOWER_HALF_END {
             if !resolve_copy_fault(frame, address) {

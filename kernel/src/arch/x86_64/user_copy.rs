@@ -25,7 +25,10 @@ pub(super) fn fixup(instruction: u64) -> Option<u64> {
     let entries = (end as usize - start as usize) / size_of::<Fixup>();
     // SAFETY: the linker script puts both symbols around the entries that the functions below emit.
     let table = unsafe { core::slice::from_raw_parts(start, entries) };
-    table.iter().find(|entry| entry.instruction == instruction).map(|entry| entry.target)
+    table
+        .iter()
+        .find(|entry| entry.instruction == instruction)
+        .map(|entry| entry.target)
 }
 
 macro_rules! open_user_access {
@@ -183,7 +186,11 @@ fn done(outcome: u64) -> Result<(), ()> {
 }
 
 fn value(outcome: Outcome) -> Result<u64, ()> {
-    if outcome.fault == 0 { Ok(outcome.value) } else { Err(()) }
+    if outcome.fault == 0 {
+        Ok(outcome.value)
+    } else {
+        Err(())
+    }
 }
 
 /// Copies from the current program to the kernel.

@@ -111,7 +111,11 @@ pub const KINDS: &[Kind] = &[
         &[PROTECTION],
         instructions!("lea rcx, [rip]", "sysretq"),
     ),
-    kind("sysexit", &[PROTECTION], instructions!("sysexit")),
+    kind(
+        "sysexit", // CPUs without SYSEXIT in long mode do not know the opcode.
+        &[PROTECTION, INVALID_OPCODE],
+        instructions!("sysexit"),
+    ),
     kind(
         "sysenter",
         &[PROTECTION, INVALID_OPCODE],
@@ -145,12 +149,13 @@ pub const KINDS: &[Kind] = &[
     ),
     kind(
         "far-return-to-kernel",
-        &[PROTECTION],
+        // QEMU reads the stack as a supervisor here and SMAP stops it.
+        &[PROTECTION, PAGE],
         instructions!("push 0x8", "lea rax, [rip]", "push rax", "retfq"),
     ),
     kind(
         "iret-to-kernel",
-        &[PROTECTION],
+        &[PROTECTION, PAGE],
         instructions!(
             "mov rax, rsp",
             "push 0x10",
