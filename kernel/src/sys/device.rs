@@ -75,7 +75,7 @@ fn device_memory(base: u64, length: u64) -> Result<Entry, Errno> {
         return Err(Errno::EINVAL);
     }
     let base = PhysAddr::try_new(base).map_err(|_| Errno::EINVAL)?;
-    if physical::is_kernel_memory(base, length) {
+    if physical::overlaps_ram(base, length) {
         return Err(Errno::EACCES);
     }
     Ok(Entry {
