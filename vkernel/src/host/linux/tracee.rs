@@ -14,8 +14,8 @@ use std::vec::Vec;
 
 /// The page that stays mapped: the last of user space, which programs get only if they ask for it.
 const STUB: u64 = USER_END - PAGE_SIZE;
-/// `syscall; int3`.
-const STUB_CODE: [u8; 3] = [0x0f, 0x05, 0xcc];
+/// `syscall`.
+const STUB_CODE: [u8; 2] = [0x0f, 0x05];
 /// `PTRACE_SYSEMU`: run, and stop at a system call without making it.
 const SYSEMU: libc::c_uint = 31;
 /// Register set with everything that XSAVE saves.
@@ -225,7 +225,7 @@ impl Tracee {
         image
     }
 
-    /// Makes a system call in the process with the `syscall; int3` (or `syscall` of the C library) at `place`.
+    /// Makes a system call in the process with the `syscall` instruction at `place`.
     fn syscall(&self, place: u64, number: i64, arguments: [u64; 6]) -> Result<u64, Errno> {
         let saved = self.registers();
         let mut registers = saved;
@@ -238,6 +238,8 @@ impl Tracee {
             self.request(libc::PTRACE_SINGLESTEP, 0);
             let status = self.wait();
             match libc::WSTOPSIG(status) {
+                // The end of the system call at which the process had stopped counts as a step, too.
+                libc::SIGTRAP if self.registers().rip == place => {}
                 libc::SIGTRAP => break,
                 // A kick that came too late for the run that it was meant for.
                 KICK => {}
