@@ -10,15 +10,38 @@ const HELLO: &str = "vkernel -n 2 -m 64M -c '/bin/hello from a vkernel'";
 /// The same where the whole machine has 64 MiB.
 const SMALL_HELLO: &str = "vkernel -n 2 -m 16M -c '/bin/hello from a vkernel'";
 /// What it must print.
-const GREETING: &[&str] = &["hello", "from a vkernel", "dragonet: exit status 0"];
+const GREETING: &[&str] = &[
+    "hello: from a vkernel",
+    "the first thread is on cpu",
+    "ran on cpu",
+    "dragonet: exit status 0",
+];
+
+/// A vkernel that goes on while others beside it are killed in the middle of their work, and what there is before and
+/// after three such deaths. The one before the first count lets shell and console grow to their size.
+const KILLING: &str = "\
+    vkernel -n 2 -m 32M -c '/bin/spin 20' & sleep 1; \
+    vkernel -n 2 -m 32M -c '/bin/work 9999 2' & sleep 1; kill %2; wait %2; echo killed $?; jobs; vmstat; \
+    vkernel -n 2 -m 32M -c '/bin/work 9999 2' & sleep 1; kill %2; wait %2; echo killed $?; jobs; \
+    vkernel -n 2 -m 32M -c '/bin/work 9999 2' & sleep 1; kill %2; wait %2; echo killed $?; jobs; \
+    vkernel -n 2 -m 32M -c '/bin/work 9999 2' & sleep 1; kill %2; wait %2; echo killed $?; jobs; vmstat; \
+    wait %1; echo survivor $?";
 
 /// All scenarios.
 pub const ALL: &[Scenario] = &[
     // The long ones first, so that the short ones fill the gaps.
+    bochs("hello-bochs").exec(HELLO).prints(GREETING),
     bochs("kernel-tests-bochs")
         .append("test=all")
         .prints(&[" passed, 0 failed"]),
-    bochs("hello-bochs").exec(HELLO).prints(GREETING),
+    bochs("hello-bochs-oldest")
+        .cpu("core2_penryn_t9600")
+        .exec(HELLO)
+        .prints(GREETING),
+    bochs("programs-bochs")
+        .cpu("corei7_icelake_u")
+        .exec("crash all && vpagetable-basic && syscall-errors")
+        .prints(&[" passed, 0 failed", " passed, 0 failed", " passed, 0 failed"]),
     qemu("hello-usb-uefi")
         .boot(Boot::UefiUsb)
         .exec(HELLO)
@@ -27,6 +50,18 @@ pub const ALL: &[Scenario] = &[
         .boot(Boot::UefiCd)
         .exec(HELLO)
         .prints(GREETING),
+    qemu("two-vkernels-kill-one")
+        .smp(4)
+        .exec(KILLING)
+        .prints(&[
+            "spin: begins",
+            "work: thread",
+            "killed 137",
+            "killed 137",
+            "spin: ends",
+            "survivor 0",
+        ])
+        .keeps(&[("objects:", 1), ("frames", 32)]),
     qemu("kernel-tests")
         .smp(4)
         .append("test=all")
@@ -48,26 +83,57 @@ pub const ALL: &[Scenario] = &[
     qemu("hello-4096-mib").mem(4096).exec(HELLO).prints(GREETING),
     qemu("hello-cd").boot(Boot::Cd).exec(HELLO).prints(GREETING),
     qemu("hello-usb").boot(Boot::Usb).exec(HELLO).prints(GREETING),
+    qemu("hello-core2duo")
+        .cpu("core2duo")
+        .exec(HELLO)
+        .prints(GREETING),
+    qemu("hello-epyc").cpu("EPYC").exec(HELLO).prints(GREETING),
+    // Linux programs in a vkernel.
+    qemu("linux-threads")
+        .smp(4)
+        .exec("vkernel -n 4 -m 64M -c /bin/threads")
+        .prints(&["threads: sleeps: ok"]),
+    qemu("linux-fork-exec")
+        .exec("vkernel -n 2 -m 64M -c '/bin/fork-exec 5'")
+        .prints(&["fork-exec: "]),
+    qemu("linux-syscalls-bad")
+        .exec("vkernel -n 2 -m 64M -c /bin/syscalls-bad")
+        .prints(&["calls, 0 failed"]),
+    qemu("linux-crashes")
+        .exec("vkernel -n 2 -m 64M -c '/bin/crash all'")
+        .prints(&["kinds, 0 failed"]),
     // The shell passes statuses on.
     qemu("status-of-last-command")
-        .exec("false; true; exit 7")
+        .exec("no-such-program; exit 7")
         .status(7),
     qemu("unknown-command")
         .exec("no-such-program")
         .status(127)
         .prints(&["no-such-program"]),
-    // Virtual page tables, and what a dead vkernel leaves behind.
-    qemu("vpagetable-basic")
-        .exec("vpagetable-basic")
-        .prints(&["23", "23", "fault"]),
-    qemu("two-vkernels-kill-one")
-        .smp(4)
-        .exec("two-vkernels")
-        .prints(&["ok"]),
+    qemu("status-of-a-vkernel")
+        .exec("vkernel -m 16M -c /bin/no-such-program")
+        .status(1)
+        .prints(&["no-such-program"]),
+    // Virtual page tables.
+    qemu("vpagetable-basic").exec("vpagetable-basic").prints(&[
+        "23",
+        "23",
+        "caught exception 14",
+        "0 failed",
+    ]),
     // System calls with all kinds of wrong arguments; programs that misbehave die alone, with a reason.
     qemu("syscall-errors")
+        .smp(4)
         .exec("syscall-errors")
         .prints(&[" ... ok", " passed, 0 failed"]),
+    qemu("misbehaving-programs")
+        .smp(4)
+        .exec("crash all")
+        .prints(&["page fault", " passed, 0 failed"]),
+    qemu("torture-basics")
+        .smp(4)
+        .exec("torture-basics")
+        .prints(&["seed", " passed, 0 failed"]),
     // Boots that cannot work say why.
     qemu("no-init")
         .without(&["init"])
