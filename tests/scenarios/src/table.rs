@@ -96,20 +96,25 @@ pub const ALL: &[Scenario] = &[
         .prints(&["cannot boot", "kernel"]),
     qemu("too-little-memory")
         .mem(12)
+        .status(102)
+        .prints(&["cannot boot: too little memory"]),
+    qemu("too-little-memory-for-the-kernel")
+        .mem(18)
         .status(101)
-        .prints(&["too little memory"]),
+        .prints(&["dragonet: panic", "too little memory"]),
     qemu("no-acpi")
         .no_acpi()
-        .status(102)
-        .prints(&["cannot boot", "ACPI"]),
+        .status(101)
+        .prints(&["dragonet: panic", "cannot boot", "ACPI"]),
     qemu("no-long-mode")
         .cpu("qemu32")
         .status(102)
         .prints(&["cannot boot"]),
-    qemu("no-execute-disable")
-        .cpu("max,-nx")
-        .status(102)
-        .prints(&["cannot boot"]),
+    qemu("no-execute-disable").cpu("max,-nx").status(101).prints(&[
+        "dragonet: panic",
+        "cannot boot",
+        "no-execute",
+    ]),
 ];
 
 #[cfg(test)]
