@@ -88,10 +88,13 @@ pub const ALL: &[Scenario] = &[
     qemu("no-init").without(&["init"]).status(101).prints(&["dragonet: panic", "init"]),
     qemu("no-root").without(&["root.tar"]).status(1).prints(&["no boot module named root.tar"]),
     qemu("no-kernel").without(&["kernel"]).status(102).prints(&["cannot boot", "kernel"]),
-    qemu("too-little-memory").mem(12).status(102).prints(&["cannot boot", "too little memory"]),
-    qemu("no-acpi").no_acpi().status(102).prints(&["cannot boot", "ACPI"]),
+    qemu("too-little-memory").mem(12).status(102).prints(&["cannot boot: too little memory"]),
+    // Without the large module the boot stage gets further than the kernel does.
+    qemu("too-little-memory-for-the-kernel").mem(14).without(&["root.tar"]).status(101)
+        .prints(&["dragonet: panic", "too little memory"]),
+    qemu("no-acpi").no_acpi().status(101).prints(&["dragonet: panic", "cannot boot", "ACPI"]),
     qemu("no-long-mode").cpu("qemu32").status(102).prints(&["cannot boot"]),
-    qemu("no-execute-disable").cpu("max,-nx").status(102).prints(&["cannot boot"]),
+    qemu("no-execute-disable").cpu("max,-nx").status(101).prints(&["dragonet: panic", "cannot boot", "no-execute"]),
 ];
 
 #[cfg(test)]
