@@ -51,11 +51,6 @@ impl<T> SpinLock<T> {
             irq,
         })
     }
-
-    /// The value, without locking: the exclusive borrow proves that nobody else has it.
-    pub fn get_mut(&mut self) -> &mut T {
-        self.inner.get_mut()
-    }
 }
 
 /// Proof that the lock is held; gives it back when dropped. Guards are dropped in the reverse order of locking, so
