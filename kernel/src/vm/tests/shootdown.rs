@@ -223,7 +223,7 @@ pub fn invalidate_oracle() -> Result<(), &'static str> {
         let allow = Vpte::VALID | Vpte::WRITE | Vpte::USER;
         for (table, entry) in [(1, 2), (2, 3), (3, 4), (4, 16)] {
             demand!(
-                write(&space, OTHER + table * PAGE, entry * PAGE | allow),
+                write(&space, OTHER + table * PAGE, (entry * PAGE) | allow),
                 "a write failed"
             );
         }
@@ -235,7 +235,7 @@ pub fn invalidate_oracle() -> Result<(), &'static str> {
             let frame = 16 + number % FRAMES;
             demand!(write(&space, OTHER + frame * PAGE, number), "a write failed");
             demand!(
-                write(&space, OTHER + 4 * PAGE, frame * PAGE | allow),
+                write(&space, OTHER + 4 * PAGE, (frame * PAGE) | allow),
                 "a write failed"
             );
             demand!(
