@@ -36,7 +36,7 @@ pub fn kernel_main(boot: &'static BootInfo) -> ! {
     log::info!(
         "{} CPUs, {} MiB free",
         arch::cpu::count(),
-        mm::frame::statistics().1 * mm::frame::SIZE >> 20
+        (mm::frame::statistics().1 * mm::frame::SIZE) >> 20
     );
     if let Some(filter) = arch::boot::option("test") {
         test::start(filter);

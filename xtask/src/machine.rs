@@ -74,7 +74,7 @@ pub struct MachineOptions {
     /// Open a window with the screen of the machine
     #[arg(long)]
     pub gui: bool,
-    /// Take ACPI away from the machine (QEMU only)
+    /// Take ACPI away from the machine (QEMU with BIOS only)
     #[arg(long)]
     pub no_acpi: bool,
 }
@@ -128,6 +128,9 @@ impl MachineOptions {
                     "Bochs knows neither --accel kvm nor --gui nor --no-acpi\n  what to do: use --emulator qemu"
                 );
             }
+        }
+        if self.firmware == Firmware::Uefi && self.no_acpi {
+            bail!("UEFI always brings ACPI\n  what to do: leave out --firmware uefi or --no-acpi");
         }
         if self.firmware == Firmware::Uefi && self.boot == Some(Medium::Direct) {
             bail!(
@@ -266,6 +269,7 @@ mod tests {
             "--emulator bochs --boot direct",
             "--emulator bochs --accel kvm",
             "--firmware uefi --boot direct",
+            "--firmware uefi --no-acpi",
             "--accel kvm",
         ] {
             let error = resolve(words, &BARE).unwrap_err().to_string();

@@ -93,6 +93,9 @@ enum Command {
     /// Run the host tests, the lints and the scenarios; the last line is `N passed, N failed`
     Test(test::TestOptions),
     /// Boot the system in QEMU under gdb, stopped before the first instruction, with the kernel's symbols
+    ///
+    /// Before the kernel is loaded only hardware breakpoints hold: `hbreak dragonet_kernel::kernel_main`, then
+    /// `continue`.
     Gdb(gdb::GdbOptions),
     /// Put the book together: its chapters and the reference made from the interface crate
     Docs,

@@ -69,6 +69,10 @@ pub fn arguments(machine: &Machine, launch: &Launch) -> Vec<OsString> {
     add("-nic", "none".into());
     add("-device", "isa-debug-exit,iobase=0xf4,iosize=0x04".into());
     add("-name", "dragonet".into());
+    if !machine.acpi {
+        // QEMU's usual BIOS makes tables of its own when QEMU has none.
+        add("-bios", "bios-microvm.bin".into());
+    }
     if let Some((code, variables)) = &launch.flash {
         add(
             "-drive",
@@ -242,6 +246,7 @@ mod tests {
         let text = words(&machine, &launch);
         for part in [
             "q35,acpi=off",
+            "-bios bios-microvm.bin",
             "-accel kvm",
             "unit=0,readonly=on,file=/f/code.fd",
             "unit=1,file=/f/vars.fd",

@@ -16,6 +16,7 @@ pub struct Parcel {
     pub entries: ArrayVec<Entry, WORDS>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one for each thread, kept in place so that a call allocates nothing")]
 enum State {
     Idle,
     Waiting,
@@ -55,18 +56,17 @@ impl CallSlot {
         slot.sequence
     }
 
-    /// Completes call number `sequence` if its caller still waits; else gives the outcome back to be dropped.
-    pub(super) fn complete(
-        &self,
-        sequence: u64,
-        outcome: Result<Parcel, Errno>,
-    ) -> Result<(), Result<Parcel, Errno>> {
+    /// Completes call number `sequence` with the outcome, which it takes, if its caller still waits. False: it is left to be
+    /// dropped by the caller of this function, who holds no lock.
+    pub(super) fn complete(&self, sequence: u64, outcome: &mut Option<Result<Parcel, Errno>>) -> bool {
         let mut slot = self.slot.lock();
         if slot.sequence != sequence || !matches!(slot.state, State::Waiting) {
-            return Err(outcome);
+            return false;
         }
-        slot.state = State::Done(outcome);
-        Ok(())
+        if let Some(outcome) = outcome.take() {
+            slot.state = State::Done(outcome);
+        }
+        true
     }
 
     /// The outcome, if it is there.
@@ -107,16 +107,12 @@ impl Reply {
     /// # Errors
     /// EPIPE when the caller no longer waits; the parcel is dropped.
     pub fn answer(&self, outcome: Result<Parcel, Errno>) -> Result<(), Errno> {
-        match self.caller.call_slot().complete(self.sequence, outcome) {
-            Ok(()) => {
-                let caller: Arc<dyn Schedulable> = self.caller.clone();
-                sched::unpark(&caller);
-                Ok(())
-            }
-            Err(dropped) => {
-                drop(dropped);
-                Err(Errno::EPIPE)
-            }
+        if self.caller.call_slot().complete(self.sequence, &mut Some(outcome)) {
+            let caller: Arc<dyn Schedulable> = self.caller.clone();
+            sched::unpark(&caller);
+            Ok(())
+        } else {
+            Err(Errno::EPIPE)
         }
     }
 }

@@ -75,7 +75,7 @@ fn with_buddy<R>(action: impl FnOnce(&mut FrameAllocator<ORDERS>) -> R) -> R {
 }
 
 /// True below the buddy lock on this CPU. Asked with interrupts off.
-fn in_buddy() -> bool {
+pub(super) fn in_buddy() -> bool {
     BUDDY_OWNER.load(Ordering::Relaxed) == cpu::index() + 1
 }
 

@@ -3,6 +3,9 @@
 //! A page of a class (a *slab*) begins with a header; a free object holds the address of the next. A slab whose objects are
 //! all free goes back to the frames unless it is the last of its class with free objects, so after the work is done
 //! the heap is as small as before.
+//!
+//! There are two heaps: what the buddy allocator needs for its sets while it is locked comes from one of its own, whose size
+//! depends on how fragmented the free memory is and counts as free.
 
 use super::frame::{self, Frame, Need};
 use super::{buddy, physical};
@@ -31,23 +34,32 @@ struct FreeObject {
 /// Per class, the slabs that have free objects.
 struct Heap {
     partial: [*mut Slab; CLASSES.len()],
+    slabs: &'static AtomicUsize,
+    spare: &'static AtomicUsize,
 }
 
 // SAFETY: the slabs are reached through the lock around the heap only.
 unsafe impl Send for Heap {}
 
-static HEAP: SpinLock<Heap> = SpinLock::new(
-    Rank::Heap,
-    Heap {
-        partial: [null_mut(); CLASSES.len()],
-    },
-);
+static HEAP: SpinLock<Heap> = SpinLock::new(Rank::Heap, Heap::new(&SLABS, &SPARE));
+static BOOKKEEPING: SpinLock<Heap> =
+    SpinLock::new(Rank::Heap, Heap::new(&BOOKKEEPING_SLABS, &BOOKKEEPING_SPARE));
+
+static SLABS: AtomicUsize = AtomicUsize::new(0);
 /// Slabs kept though all their objects are free.
 static SPARE: AtomicUsize = AtomicUsize::new(0);
+static BOOKKEEPING_SLABS: AtomicUsize = AtomicUsize::new(0);
+static BOOKKEEPING_SPARE: AtomicUsize = AtomicUsize::new(0);
 
-/// Frames that the heap keeps but does not need.
+/// The heap for whoever runs on this CPU now. The sets of the buddy allocator are used below its lock alone, so what comes from
+/// one heap goes back to it.
+fn heap() -> &'static SpinLock<Heap> {
+    if buddy::in_buddy() { &BOOKKEEPING } else { &HEAP }
+}
+
+/// Frames that the heap keeps but does not need, and those in which the free frames are written down.
 pub(super) fn spare_frames() -> usize {
-    SPARE.load(Ordering::Relaxed)
+    SPARE.load(Ordering::Relaxed) + BOOKKEEPING_SLABS.load(Ordering::Relaxed)
 }
 
 /// The class for a layout, or `None` if it gets frames of its own.
@@ -69,6 +81,14 @@ fn frames_of(layout: Layout) -> usize {
 }
 
 impl Heap {
+    const fn new(slabs: &'static AtomicUsize, spare: &'static AtomicUsize) -> Self {
+        Heap {
+            partial: [null_mut(); CLASSES.len()],
+            slabs,
+            spare,
+        }
+    }
+
     fn allocate(&mut self, class: usize) -> Option<NonNull<u8>> {
         let slab = self.partial[class];
         if slab.is_null() {
@@ -78,7 +98,7 @@ impl Heap {
         unsafe {
             let object = (*slab).free;
             if (*slab).used == 0 {
-                SPARE.fetch_sub(1, Ordering::Relaxed);
+                self.spare.fetch_sub(1, Ordering::Relaxed);
             }
             (*slab).used += 1;
             (*slab).free = (*object).next;
@@ -116,7 +136,8 @@ impl Heap {
                 used: 0,
             });
         }
-        SPARE.fetch_add(1, Ordering::Relaxed);
+        self.slabs.fetch_add(1, Ordering::Relaxed);
+        self.spare.fetch_add(1, Ordering::Relaxed);
         self.link(class, slab);
     }
 
@@ -142,10 +163,11 @@ impl Heap {
             }
             let only = self.partial[class] == slab && (*slab).next.is_null();
             if only {
-                SPARE.fetch_add(1, Ordering::Relaxed);
+                self.spare.fetch_add(1, Ordering::Relaxed);
                 return None;
             }
             self.unlink(class, slab);
+            self.slabs.fetch_sub(1, Ordering::Relaxed);
             Some(Frame::from_address(physical::from_direct_map(
                 VirtAddr::from_ptr(slab),
             )))
@@ -195,14 +217,14 @@ unsafe impl GlobalAlloc for KernelHeap {
             return allocate_frames(frames_of(layout));
         };
         loop {
-            if let Some(object) = HEAP.lock().allocate(class) {
+            if let Some(object) = heap().lock().allocate(class) {
                 return object.as_ptr();
             }
             // Grown without the lock: frames may come from the buddy allocator, whose sets live in this heap.
             let Ok(frame) = frame::allocate_for(Need::Kernel) else {
                 return null_mut();
             };
-            HEAP.lock().add(class, frame);
+            heap().lock().add(class, frame);
         }
     }
 
@@ -213,7 +235,7 @@ unsafe impl GlobalAlloc for KernelHeap {
             return;
         };
         // SAFETY: the caller's promise.
-        let page = unsafe { HEAP.lock().free(class, object) };
+        let page = unsafe { heap().lock().free(class, object) };
         // Goes back to the frames here, without the lock.
         drop(page);
     }

@@ -73,7 +73,7 @@ pub fn address_limit() -> u64 {
 }
 
 /// True if any of the range is memory that the kernel manages or that holds the kernel, modules or the loader's data.
-pub fn is_kernel_memory(start: PhysAddr, size: u64) -> bool {
+pub fn overlaps_ram(start: PhysAddr, size: u64) -> bool {
     let end = start.as_u64().saturating_add(size);
     BOOT.get().is_none_or(|boot| {
         boot.memory_map.iter().any(|region| {

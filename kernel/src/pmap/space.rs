@@ -195,8 +195,6 @@ impl Pmap {
             return Ok(Commit::Again);
         }
         let page = address..address + page_table::PAGE_SIZE;
-        // Readers that found the original before this must not enter it after.
-        self.invalidate(&mut interlock, &page);
         let owed = self.table().remove(&page, &(0..0), DetachedTables::default());
         let detached = owed.discharge(|set| shootdown::flush(interlock.irqs(), self, set));
         self.resident
@@ -204,6 +202,9 @@ impl Pmap {
         if !insert() {
             return Ok(Commit::Again);
         }
+        // Whoever looked before the copy was known, and so found the original, must not enter it after. Not earlier: a stamp that is
+        // taken now must see the copy.
+        self.invalidate(&mut interlock, &page);
         self.enter_locked(&interlock, address, target)
             .map_err(|NoMemory| Errno::ENOMEM)?;
         Ok(Commit::Done)

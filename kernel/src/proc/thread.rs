@@ -301,11 +301,3 @@ pub fn with_current<R>(action: impl FnOnce(&Thread) -> R) -> Option<R> {
     })
     .flatten()
 }
-
-/// The thread of a process that runs now.
-///
-/// # Panics
-/// In kernel threads.
-pub fn current() -> Arc<Thread> {
-    with_current(Thread::arc).expect("a thread of a process is running")
-}

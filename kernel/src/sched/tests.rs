@@ -108,7 +108,7 @@ fn ping_pong() -> Result<(), &'static str> {
             return Err("a wake-up was lost");
         }
         // Even rounds are ours: the partner's thread is in PARTNER once it has begun.
-        if ROUNDS.load(Ordering::SeqCst) % 2 == 0 {
+        if ROUNDS.load(Ordering::SeqCst).is_multiple_of(2) {
             let partner = PARTNER.lock().clone();
             ROUNDS.fetch_add(1, Ordering::SeqCst);
             if let Some(partner) = partner {

@@ -23,12 +23,8 @@ pub enum Rank {
     WaitQueue,
     /// Map of entries of one vmspace.
     VmspaceMap,
-    /// Pages of one memory object.
-    Object,
     /// Page tables of one vmspace.
     Pmap,
-    /// Bookkeeping below a page table.
-    ReversePage,
     /// Bindings of interrupt lines.
     Interrupt,
     /// Registers of the I/O APICs.

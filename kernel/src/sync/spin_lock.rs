@@ -25,11 +25,13 @@ impl<T> SpinLock<T> {
         rank::acquire(self.rank);
         // While this CPU waits with interrupts off it answers invalidations: the owner of the lock may be waiting for just that.
         let inner = loop {
-            match self.inner.try_lock() {
-                Some(inner) => break inner,
-                None => crate::pmap::serve(irq.witness()),
+            if let Some(inner) = self.inner.try_lock() {
+                break inner;
             }
-            core::hint::spin_loop();
+            while self.inner.is_locked() {
+                crate::pmap::serve(irq.witness());
+                core::hint::spin_loop();
+            }
         };
         SpinLockGuard {
             inner: Some(inner),
@@ -48,11 +50,6 @@ impl<T> SpinLock<T> {
             rank: self.rank,
             irq,
         })
-    }
-
-    /// The value, without locking: the exclusive borrow proves that nobody else has it.
-    pub fn get_mut(&mut self) -> &mut T {
-        self.inner.get_mut()
     }
 }
 

@@ -71,11 +71,11 @@ fn device_memory(base: u64, length: u64) -> Result<Entry, Errno> {
     let end = base
         .checked_add(length)
         .filter(|&end| length != 0 && end <= limit);
-    if base % PAGE_SIZE != 0 || length % PAGE_SIZE != 0 || end.is_none() {
+    if !base.is_multiple_of(PAGE_SIZE) || !length.is_multiple_of(PAGE_SIZE) || end.is_none() {
         return Err(Errno::EINVAL);
     }
     let base = PhysAddr::try_new(base).map_err(|_| Errno::EINVAL)?;
-    if physical::is_kernel_memory(base, length) {
+    if physical::overlaps_ram(base, length) {
         return Err(Errno::EACCES);
     }
     Ok(Entry {

@@ -89,8 +89,8 @@ pub fn info(call: &Call) -> Result<u64, Errno> {
         vkernel_modes: MODE_SOFT,
         processes: processes_alive(),
         threads: threads_alive(),
-        vmspaces: vmspaces as u32,
-        memory_objects: memory_objects as u32,
+        vmspaces,
+        memory_objects,
         handles: HandleTable::open_in_all(),
         channels: ipc::channels_alive(),
     };

@@ -16,7 +16,13 @@ use crate::arch::{boot, power};
 use crate::sched;
 
 /// Tests of every module.
-const GROUPS: &[&[Test]] = &[crate::arch::tests::TESTS, crate::sched::TESTS, crate::proc::TESTS];
+const GROUPS: &[&[Test]] = &[
+    crate::arch::tests::TESTS,
+    crate::mm::tests::TESTS,
+    crate::vm::tests::TESTS,
+    crate::sched::TESTS,
+    crate::proc::TESTS,
+];
 
 /// Starts the tests whose names contain the filter of the command line, in a thread of their own.
 pub fn start(_filter: &str) {

@@ -81,7 +81,7 @@ impl MemoryObject {
     /// EINVAL if the range is misaligned, empty or wraps; EACCES if it has memory of the kernel in it.
     pub fn device(physical: PhysAddr, size: u64) -> Result<Arc<Self>, Errno> {
         check_physical(physical, size)?;
-        if physical::is_kernel_memory(physical, size) {
+        if physical::overlaps_ram(physical, size) {
             return Err(Errno::EACCES);
         }
         Ok(Self::create(size, Backing::Device(physical, CacheMode::Uncached)))

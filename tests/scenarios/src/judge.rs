@@ -34,6 +34,11 @@ impl Scenario {
         {
             wrong.push(format!("printed: {text:?}"));
         }
+        wrong.extend(
+            self.steady
+                .iter()
+                .filter_map(|&(beginning, tolerance)| unsteady(serial, beginning, tolerance)),
+        );
         wrong.extend(failed_tests(serial).map(|line| format!("printed: {line:?}")));
         if wrong.is_empty() {
             Ok(())
@@ -41,6 +46,27 @@ impl Scenario {
             Err(wrong.join("\n"))
         }
     }
+}
+
+/// What is wrong with the lines that begin with `beginning`, if anything is.
+fn unsteady(serial: &str, beginning: &str, tolerance: u64) -> Option<String> {
+    let mut lines = serial
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with(beginning));
+    let (Some(first), Some(last)) = (lines.next(), lines.next_back()) else {
+        return Some(format!("not printed twice: {beginning:?}"));
+    };
+    let (before, after) = (numbers(first), numbers(last));
+    let near = |(before, after): (&u64, &u64)| before.abs_diff(*after) <= tolerance;
+    let alike = before.len() == after.len() && before.iter().zip(&after).all(near);
+    (!alike).then(|| format!("not the same (tolerance {tolerance}):\n  {first}\n  {last}"))
+}
+
+fn numbers(line: &str) -> Vec<u64> {
+    line.split(|c: char| !c.is_ascii_digit())
+        .filter_map(|word| word.parse().ok())
+        .collect()
 }
 
 /// The lines `test NAME ... FAILED: why` of programs and in-kernel tests.
@@ -134,6 +160,33 @@ mod tests {
             qemu("tests")
                 .judge(0, "test a ... ok\ntest b ... FAILED: no\n")
                 .is_err()
+        );
+    }
+
+    #[test]
+    fn what_must_be_steady_is_compared_first_to_last() {
+        let scenario = qemu("steady").keeps(&[("objects:", 0), ("frames", 5)]);
+        let lines = |frames, objects| {
+            format!("frames 100 free\nobjects: 7 handles\nframes {frames} free\nobjects: {objects} handles\n")
+        };
+        assert!(scenario.judge(0, &lines(96, 7)).is_ok());
+        assert!(
+            scenario
+                .judge(0, &lines(90, 7))
+                .unwrap_err()
+                .contains("frames 90")
+        );
+        assert!(
+            scenario
+                .judge(0, &lines(100, 8))
+                .unwrap_err()
+                .contains("objects: 8")
+        );
+        assert!(
+            scenario
+                .judge(0, "frames 1\nobjects: 2\n")
+                .unwrap_err()
+                .contains("not printed twice")
         );
     }
 

@@ -67,6 +67,9 @@ pub struct Scenario {
     pub contains: &'static [&'static str],
     /// Texts that it must not contain.
     pub lacks: &'static [&'static str],
+    /// Beginnings of lines that must be printed at least twice, with the first and the last of them alike: their
+    /// numbers may differ by so much.
+    pub steady: &'static [(&'static str, u64)],
     /// Seconds until it counts as hanging.
     pub limit: u64,
 }
@@ -88,6 +91,7 @@ pub const fn qemu(name: &'static str) -> Scenario {
         status: 0,
         contains: &[],
         lacks: &[],
+        steady: &[],
         limit: 120,
     }
 }
@@ -170,6 +174,11 @@ impl Scenario {
     /// Must print none of these texts.
     pub const fn never_prints(self, lacks: &'static [&'static str]) -> Self {
         Self { lacks, ..self }
+    }
+
+    /// The first and the last line that begin so must be alike, but for so much in their numbers.
+    pub const fn keeps(self, steady: &'static [(&'static str, u64)]) -> Self {
+        Self { steady, ..self }
     }
 
     /// Hangs after this many seconds.

@@ -75,16 +75,28 @@ pub const ALL: &[Scenario] = &[
         .prints(&["dragonet: panic", "init"]),
     qemu("no-root")
         .without(&["root.tar"])
-        .status(101)
-        .prints(&["dragonet: panic", "root.tar"]),
+        .status(1)
+        .prints(&["no boot module named root.tar"]),
+    qemu("no-kernel")
+        .without(&["kernel"])
+        .status(102)
+        .prints(&["cannot boot", "kernel"]),
     qemu("too-little-memory")
         .mem(12)
         .status(101)
-        .prints(&["dragonet: panic", "memory"]),
+        .prints(&["too little memory"]),
     qemu("no-acpi")
         .no_acpi()
-        .status(101)
-        .prints(&["dragonet: panic", "ACPI"]),
+        .status(102)
+        .prints(&["cannot boot", "ACPI"]),
+    qemu("no-long-mode")
+        .cpu("qemu32")
+        .status(102)
+        .prints(&["cannot boot"]),
+    qemu("no-execute-disable")
+        .cpu("max,-nx")
+        .status(102)
+        .prints(&["cannot boot"]),
 ];
 
 #[cfg(test)]

@@ -93,3 +93,26 @@ pub fn unpack(words: &[u64; WORDS]) -> [u8; INLINE_BYTES] {
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_travel_in_words() {
+        let bytes: [u8; INLINE_BYTES] = core::array::from_fn(|index| index as u8 + 1);
+        assert_eq!(unpack(&pack(&bytes)), bytes);
+        assert_eq!(unpack(&pack(b"abcdefghi"))[..10], *b"abcdefghi\0");
+        assert_eq!(pack(&[0xff; INLINE_BYTES + 9]), [u64::MAX; WORDS]);
+    }
+
+    #[test]
+    fn labels() {
+        assert_eq!(split_call(call_label(WRITE_INLINE, 48)), (WRITE_INLINE, 48));
+        assert_eq!(split_reply(reply_label(Ok(48))), Ok(48));
+        for errno in Errno::ALL {
+            assert_eq!(split_reply(reply_label(Err(*errno))), Err(*errno));
+        }
+        assert_eq!(split_reply(0xffff), Err(Errno::EIO));
+    }
+}

@@ -1,13 +1,13 @@
 //! Runtime of native programs: what stands between a program and the system-call interface.
 //!
-//! A program is `#![no_std]`, `#![no_main]`, and names its main function with [`main!`]. It finds here its arguments
+//! A program is `#![cfg_attr(not(test), no_std)]`, `#![no_main]`, and names its main function with [`main!`]. It finds here its arguments
 //! and first handles ([`startup`]), typed system calls ([`syscall`]), owned handles ([`handle`]), heap, printing
 //! ([`console`]), threads and locks ([`thread`], [`sync`]), the root archive ([`archive`]), and the means to start
 //! other programs ([`process`]).
 //!
 //! Programs and the virtual kernel call this crate; it calls only the kernel. `unsafe` is confined to the modules that
 //! talk to the kernel about memory and control flow: `syscall`, `memory`, `startup`, `thread`, `sync`, `allocator`, `panic`.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
 

@@ -98,3 +98,77 @@ fn strings(bytes: &[u8]) -> impl Iterator<Item = &str> + Clone {
         .filter_map(|text| text.strip_suffix(&[0]))
         .map(|text| core::str::from_utf8(text).unwrap_or(""))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+    use dragonet_abi::Handle;
+
+    const HANDLES: [StartupHandle; 2] = [
+        StartupHandle {
+            role: 1,
+            handle: Handle(7),
+        },
+        StartupHandle {
+            role: 4,
+            handle: Handle(0x10_0002),
+        },
+    ];
+
+    fn block() -> Vec<u8> {
+        encode(
+            &HANDLES,
+            ["sh", "-c", "", "echo grün"].into_iter(),
+            ["A=1", "B="].into_iter(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        let bytes = block();
+        let parsed = StartBlock::parse(&bytes).unwrap();
+        let handles: Vec<_> = parsed.handles().map(|entry| (entry.role, entry.handle)).collect();
+        assert_eq!(handles, [(1, Handle(7)), (4, Handle(0x10_0002))]);
+        assert_eq!(
+            parsed.arguments().collect::<Vec<_>>(),
+            ["sh", "-c", "", "echo grün"]
+        );
+        assert_eq!(parsed.environment().collect::<Vec<_>>(), ["A=1", "B="]);
+        let empty = encode(&[], [].into_iter(), [].into_iter()).unwrap();
+        assert_eq!(StartBlock::parse(&empty).unwrap().arguments().count(), 0);
+    }
+
+    #[test]
+    fn limits() {
+        let none = || [].into_iter();
+        let long = String::from_utf8(alloc::vec![b'x'; MAX_STARTUP_SIZE]).unwrap();
+        assert_eq!(
+            encode(&[], [long.as_str()].into_iter(), none()),
+            Err(Errno::E2BIG)
+        );
+        let fits = &long[..MAX_STARTUP_SIZE - size_of::<StartupHeader>() - 1];
+        assert_eq!(
+            encode(&[], [fits].into_iter(), none()).unwrap().len(),
+            MAX_STARTUP_SIZE
+        );
+        assert_eq!(encode(&[], ["a\0b"].into_iter(), none()), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn damage_is_found_or_harmless() {
+        let good = block();
+        assert!(StartBlock::parse(&good[..good.len() - 1]).is_none());
+        assert!(StartBlock::parse(&[]).is_none());
+        for at in 0..good.len() {
+            let mut bytes = good.clone();
+            bytes[at] ^= 0xff;
+            if let Some(parsed) = StartBlock::parse(&bytes) {
+                assert!(
+                    parsed.handles().count() + parsed.arguments().count() + parsed.environment().count() < 64
+                );
+            }
+        }
+    }
+}

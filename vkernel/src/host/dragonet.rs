@@ -69,11 +69,11 @@ impl Vmspace {
         let ram = RAM.get().ok_or(Errno::ENOMEM)?;
         let handle = syscall::vmspace_create(system::handle()?)?;
         let length = USER_END - USER_START;
-        // The offset is the address, so that the table is indexed by addresses.
+        // The offset is the address, so that the table is indexed by addresses. Its entries say what may be executed.
         let request = MapRequest {
             address: USER_START,
             length,
-            protection: (Protection::READ | Protection::WRITE | Protection::EXECUTE).bits(),
+            protection: (Protection::READ | Protection::WRITE).bits(),
             flags: (MapFlags::VPAGETABLE | MapFlags::SHARED | MapFlags::FIXED).bits(),
             object: ram.object.get(),
             reserved: 0,

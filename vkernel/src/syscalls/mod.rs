@@ -29,7 +29,8 @@ impl Task {
         let (a, b, c) = (registers.rdi, registers.rsi, registers.rdx);
         let (d, e, f) = (registers.r10, registers.r8, registers.r9);
         let here = AT_FDCWD;
-        match number {
+        // Linux looks at the low half only.
+        match u64::from(number as u32) {
             n::READ => self.sys_read(a as i32, b, c, None).await,
             n::WRITE => self.sys_write(a as i32, b, c, None).await,
             n::PREAD64 => self.sys_read(a as i32, b, c, Some(d)).await,

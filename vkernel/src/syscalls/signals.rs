@@ -108,7 +108,6 @@ impl Task {
 
     /// To a process (above 0), the caller's group (0), everybody else (-1), or a group (below -1). Signal 0 only looks.
     pub(super) fn sys_kill(&mut self, target: i32, signal: u64) -> Result<u64, Errno> {
-        let signal = if signal == 0 { 0 } else { checked_signal(signal)? };
         let all = kernel().processes().lock().all();
         let own_group = self.process.group.load(Ordering::Relaxed);
         let chosen: Vec<Arc<Process>> = all
@@ -124,6 +123,7 @@ impl Task {
             return Err(Errno::ESRCH);
         }
         if signal != 0 {
+            let signal = checked_signal(signal)?;
             for process in chosen {
                 process.send(Notice { signal, code: SI_USER, detail: Detail::Sender(self.process.id) });
             }

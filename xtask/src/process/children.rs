@@ -35,8 +35,7 @@ pub fn end_children_on_signals() -> Result<()> {
     std::thread::spawn(move || {
         for signal in signals.forever() {
             if signal != SIGINT || !INTERRUPT_IS_THE_CHILDS.load(Ordering::Relaxed) {
-                end_everything();
-                std::process::exit(128 + signal);
+                end_everything(128 + signal);
             }
         }
     });
@@ -50,39 +49,37 @@ pub fn leave_interrupt_to_children() {
 
 static INTERRUPT_IS_THE_CHILDS: AtomicBool = AtomicBool::new(false);
 
-/// Ends every child, waits a moment for them, and removes the scratch folders.
-fn end_everything() {
+/// Ends every child, waits a moment for them, removes the scratch folders, and exits. The lock is held to the end, so
+/// that no other thread starts something new or reports that its child has gone.
+fn end_everything(status: i32) -> ! {
     let owned = owned();
     for (&pid, &leads_group) in &owned.children {
         send(pid, leads_group, Signal::TERM);
     }
-    let deadline = Instant::now() + Duration::from_secs(3);
-    while owned
-        .children
-        .iter()
-        .any(|(&pid, &leads_group)| is_there(pid, leads_group))
-        && Instant::now() < deadline
-    {
-        std::thread::sleep(Duration::from_millis(20));
+    let mut left: Vec<Pid> = owned.children.keys().filter_map(|&pid| number(pid)).collect();
+    reap(&mut left, Duration::from_secs(3));
+    for (&pid, _) in owned.children.iter().filter(|(_, leads_group)| **leads_group) {
+        send(pid, true, Signal::KILL);
     }
-    for (&pid, &leads_group) in owned.children.iter().filter(|(_, leads_group)| **leads_group) {
-        send(pid, leads_group, Signal::KILL);
-    }
+    reap(&mut left, Duration::from_secs(1));
     for folder in &owned.scratch {
         let _ = std::fs::remove_dir_all(folder);
     }
     crate::terminal::restore();
+    std::process::exit(status)
 }
 
-/// Whether a child, or anyone in its group, still runs; a child that nobody has waited for yet does not.
-fn is_there(pid: u32, leads_group: bool) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-    let alone = matches!(state, Some(state) if state != 'Z');
-    alone
-        || leads_group
-            && state.is_none()
-            && number(pid).is_some_and(|pid| rustix::process::test_kill_process_group(pid).is_ok())
+/// Waits for children, for at most `limit`; those that have ended are taken from the list.
+fn reap(left: &mut Vec<Pid>, limit: Duration) {
+    use rustix::process::{WaitOptions, waitpid};
+    let deadline = Instant::now() + limit;
+    loop {
+        left.retain(|&pid| matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None)));
+        if left.is_empty() || Instant::now() >= deadline {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn number(pid: u32) -> Option<Pid> {

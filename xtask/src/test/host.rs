@@ -15,7 +15,7 @@ use crate::toolchain::{self, KernelToolchain, LINUX};
 use crate::workspace;
 
 /// Crates for bare metal whose library has tests that run on the host.
-const HOST_TESTED_LIBRARIES: [&str; 1] = ["dragonet-boot"];
+const HOST_TESTED_LIBRARIES: [&str; 3] = ["dragonet-boot", "dragonet-programs", "dragonet-rt"];
 /// Crates for bare metal beside those that a user needs.
 const MORE_BARE_METAL: [&str; 2] = ["dragonet-rt", CONFORMANCE_PACKAGE];
 /// Everything here together takes a few minutes at most.

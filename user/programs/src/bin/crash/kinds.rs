@@ -111,11 +111,7 @@ pub const KINDS: &[Kind] = &[
         &[PROTECTION],
         instructions!("lea rcx, [rip]", "sysretq"),
     ),
-    kind(
-        "sysexit", // CPUs without SYSEXIT in long mode do not know the opcode.
-        &[PROTECTION, INVALID_OPCODE],
-        instructions!("sysexit"),
-    ),
+    kind("sysexit", &[PROTECTION, INVALID_OPCODE], instructions!("sysexit")),
     kind(
         "sysenter",
         &[PROTECTION, INVALID_OPCODE],
@@ -147,9 +143,9 @@ pub const KINDS: &[Kind] = &[
         &[PROTECTION],
         instructions!("mov eax, 0x7ff8", "mov ds, ax"),
     ),
+    // QEMU before 9.1 reads the stack of far returns and IRET as supervisor, which SMAP turns into a page fault.
     kind(
         "far-return-to-kernel",
-        // QEMU reads the stack as a supervisor here and SMAP stops it.
         &[PROTECTION, PAGE],
         instructions!("push 0x8", "lea rax, [rip]", "push rax", "retfq"),
     ),
@@ -185,7 +181,7 @@ pub const KINDS: &[Kind] = &[
     ),
     // Instructions of programs.
     kind("breakpoint", &[BREAKPOINT], instructions!("int3")),
-    // QEMU does not know the opcode.
+    // QEMU's software emulation does not know this instruction.
     kind(
         "debug-instruction",
         &[DEBUG, INVALID_OPCODE],
@@ -220,14 +216,13 @@ pub const KINDS: &[Kind] = &[
             "fwait"
         ),
     ),
+    // QEMU's software emulation never raises this exception; the program then ends by the instruction behind.
     kind(
         "simd",
-        // Emulation that computes in software does not raise it; then the next instruction ends the program.
         &[SIMD, INVALID_OPCODE],
         instructions!(
-            "sub rsp, 8",
-            "mov dword ptr [rsp], 0x1d80",
-            "ldmxcsr [rsp]",
+            "mov dword ptr [rsp - 8], 0x1d80",
+            "ldmxcsr [rsp - 8]",
             "xorps xmm0, xmm0",
             "divss xmm0, xmm0",
             "ud2"

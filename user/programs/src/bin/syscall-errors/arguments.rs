@@ -101,11 +101,6 @@ fn mappings(fixture: &Fixture, cases: &mut Cases) {
         INVALID,
     );
     mmap(
-        "exclusive without fixed",
-        [0, PAGE_SIZE, read, private | 0x4000, 0, 0],
-        INVALID,
-    );
-    mmap(
         "unaligned offset",
         [0, PAGE_SIZE, read, shared, object, 1],
         INVALID,

@@ -107,8 +107,10 @@ fn dead_server() -> Result<(), Problem> {
     let going = thread::spawn(move || {
         let outcome = syscall::channel_receive(server.get(), FOREVER);
         drop(server);
-        if let Ok((token, _)) = outcome {
-            let _ = syscall::handle_close(Handle(token as u32));
+        if let Ok((token, message)) = outcome {
+            for handle in [token, message.words[5]] {
+                let _ = syscall::handle_close(Handle(handle as u32));
+            }
         }
     });
     let going = going.map_err(doing("starting a server"))?;

@@ -1,1 +1,0 @@
-pub const TESTS: &[crate::test::Test] = &[];

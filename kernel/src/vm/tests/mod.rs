@@ -1,0 +1,163 @@
+//! In-kernel tests of address spaces. They use vmspaces directly, without processes: reads and writes go through
+//! [`Vmspace::read`] and [`Vmspace::write`], or, where TLBs matter, through the MMU with the vmspace loaded.
+
+mod arguments;
+mod private;
+mod shootdown;
+mod sharing;
+mod vpagetable;
+
+use super::{MapArguments, MemoryObject, Vmspace};
+use crate::test::Test;
+use alloc::sync::Arc;
+use dragonet_abi::memory::{MapFlags, Protection};
+
+/// See [`crate::test`].
+pub const TESTS: &[Test] = &[
+    Test {
+        name: "vm::wrong_arguments_are_refused",
+        run: arguments::refused,
+    },
+    Test {
+        name: "vm::ranges_are_mapped_clipped_and_unmapped",
+        run: arguments::ranges,
+    },
+    Test {
+        name: "vm::protection_is_enforced_and_changed",
+        run: arguments::protection,
+    },
+    Test {
+        name: "vm::the_whole_address_space_is_unmapped_quickly",
+        run: arguments::whole_space,
+    },
+    Test {
+        name: "vm::untouched_memory_is_zero_and_takes_nothing",
+        run: sharing::lazy,
+    },
+    Test {
+        name: "vm::shared_objects_are_shared",
+        run: sharing::objects,
+    },
+    Test {
+        name: "vm::word_keys_name_the_word",
+        run: sharing::word_keys,
+    },
+    Test {
+        name: "vm::private_mappings_copy_on_write",
+        run: private::copy_on_write,
+    },
+    Test {
+        name: "vm::private_pages_can_be_dropped",
+        run: private::dont_need,
+    },
+    Test {
+        name: "vm::modules_are_mapped_and_never_written",
+        run: private::modules,
+    },
+    Test {
+        name: "vm::vpagetable_translates_and_marks",
+        run: vpagetable::translation,
+    },
+    Test {
+        name: "vm::vpagetable_honours_rights_and_bounds",
+        run: vpagetable::rights,
+    },
+    Test {
+        name: "vm::vpagetable_index_survives_clipping",
+        run: vpagetable::clipping,
+    },
+    Test {
+        name: "vm::vpagetable_invalidation_and_roots",
+        run: vpagetable::invalidation,
+    },
+    Test {
+        name: "vm::a_fault_flushes_nothing_and_an_idle_space_gets_no_ipi",
+        run: shootdown::economy,
+    },
+    Test {
+        name: "vm::no_cpu_reads_through_an_invalidated_table",
+        run: shootdown::invalidate_oracle,
+    },
+    Test {
+        name: "vm::no_cpu_reads_what_was_unmapped",
+        run: shootdown::unmap_oracle,
+    },
+    Test {
+        name: "vm::no_cpu_writes_after_protection",
+        run: shootdown::protect_oracle,
+    },
+    Test {
+        name: "vm::copies_on_write_are_seen_by_all_cpus",
+        run: shootdown::copy_oracle,
+    },
+    Test {
+        name: "vm::cpus_that_invalidate_each_other_do_not_deadlock",
+        run: shootdown::mutual,
+    },
+];
+
+const PAGE: u64 = 4096;
+const READ: Protection = Protection::READ;
+const READ_WRITE: Protection = Protection::READ.union(Protection::WRITE);
+
+/// Fails the test with a text unless the condition holds.
+macro_rules! demand {
+    ($condition:expr, $text:expr) => {
+        if !$condition {
+            return Err($text);
+        }
+    };
+}
+use demand;
+
+/// Runs a test and then looks whether every frame, vmspace and object has come back.
+fn accounted(test: impl FnOnce() -> Result<(), &'static str>) -> Result<(), &'static str> {
+    let live = super::live_counts();
+    let free = crate::mm::tests::free_frames();
+    test()?;
+    demand!(super::live_counts() == live, "vmspaces or objects are left over");
+    crate::mm::tests::free_frames_settle_at(free)
+}
+
+fn space() -> Result<Arc<Vmspace>, &'static str> {
+    Vmspace::new().map_err(|_| "no vmspace")
+}
+
+/// Arguments for anonymous private memory at a fixed address.
+fn anonymous(address: u64, pages: u64) -> MapArguments {
+    MapArguments {
+        address,
+        length: pages * PAGE,
+        protection: READ_WRITE,
+        flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED,
+        object: None,
+        maximum: Protection::all(),
+        offset: 0,
+    }
+}
+
+/// Arguments for an object at a fixed address.
+fn of_object(address: u64, pages: u64, object: &Arc<MemoryObject>, flags: MapFlags) -> MapArguments {
+    MapArguments {
+        flags: flags | MapFlags::FIXED,
+        object: Some(object.clone()),
+        ..anonymous(address, pages)
+    }
+}
+
+fn map(space: &Vmspace, arguments: &MapArguments) -> Result<u64, &'static str> {
+    space.map(arguments).map_err(|errno| {
+        log::error!("map: {errno}");
+        "a mapping was refused"
+    })
+}
+
+fn read(space: &Vmspace, address: u64) -> Option<u64> {
+    let mut bytes = [0; 8];
+    let count = space.read(address, &mut bytes).ok()?;
+    (count == 8).then(|| u64::from_le_bytes(bytes))
+}
+
+fn write(space: &Vmspace, address: u64, value: u64) -> bool {
+    space.write(address, &value.to_le_bytes()) == Ok(8)
+}
