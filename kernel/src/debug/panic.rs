@@ -1,8 +1,8 @@
 //! The end: every other CPU is stopped, registers and a backtrace are printed, and the machine is left with status 101.
 
 use super::{backtrace, log as kernel_log};
-use crate::arch::trap::TrapFrame;
-use crate::arch::{cpu, irq, nmi, power, registers};
+use crate::arch::trap::{MACHINE_CHECK, TrapFrame};
+use crate::arch::{cpu, irq, machine_check, nmi, power, registers};
 use core::fmt::Arguments;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -46,6 +46,13 @@ pub fn on_exception(frame: &TrapFrame, address: u64) -> ! {
     ));
     print_frame(frame);
     print_control_registers();
+    if frame.vector == MACHINE_CHECK {
+        machine_check::for_each_error(|bank, status, address| {
+            kernel_log::last_line(format_args!(
+                "  bank {bank}: status {status:#018x} address {address:#x}"
+            ));
+        });
+    }
     print_other_cpus();
     print_backtrace(|visit| backtrace::walk(frame.rip, frame.rsp, frame.rbp, visit));
     power::exit_with_report(STATUS)

@@ -1,7 +1,7 @@
 //! The ways out: off, reset, and the doors of emulators.
 
 use super::aml_sleep::SleepType;
-use super::boot::{self, ExitDoor};
+use super::command_line::{self, ExitDoor};
 use super::{clock, irq, nmi};
 use crate::debug::log as kernel_log;
 use acpi::address::{AddressSpace, GenericAddress};
@@ -129,7 +129,7 @@ fn leave(status: u8) {
     nmi::stop_others();
     kernel_log::last_line(format_args!("dragonet: exit status {status}"));
     super::serial::flush();
-    if let Some(door) = boot::exit_door() {
+    if let Some(door) = command_line::exit_door() {
         door.leave(status);
     }
 }
