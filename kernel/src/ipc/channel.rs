@@ -2,7 +2,7 @@
 
 use super::call::{Parcel, Reply};
 use crate::debug::counters;
-use crate::proc::Thread;
+use crate::proc::{Thread, bury};
 use crate::sched::{self, WaitQueue};
 use crate::sync::{Rank, SpinLock};
 use alloc::collections::VecDeque;
@@ -144,7 +144,10 @@ impl Drop for ServerEnd {
             core::mem::take(&mut queue.calls)
         };
         // Each dropped call tells its caller, without our lock.
-        drop(calls);
+        for PendingCall { reply, parcel, .. } in calls {
+            drop(reply);
+            bury(parcel.entries);
+        }
     }
 }
 

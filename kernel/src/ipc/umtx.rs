@@ -12,6 +12,7 @@ use crate::sync::{Rank, SpinLock};
 use crate::vm::{WordKey, copy};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
 
@@ -91,17 +92,17 @@ pub fn wakeup(thread: &Thread, address: u64, count: u64) -> Result<u64, Errno> {
     copy::load_u32(address)?;
     let key = thread.process().vmspace().word_key(address)?;
     let limit = if count == 0 { u64::MAX } else { count };
-    let bucket = bucket(&key);
-    let mut woken = 0;
-    while woken < limit {
-        let next = {
-            let mut sleepers = bucket.lock();
-            let position = sleepers.iter().position(|sleeper| sleeper.key == key);
-            position.and_then(|position| sleepers.remove(position))
-        };
-        let Some(sleeper) = next else { break };
-        sched::unpark(&sleeper.thread);
-        woken += 1;
+    let mut woken = Vec::new();
+    // Those that sleep now, in one go: one that is woken and sleeps again at once does not count again.
+    bucket(&key).lock().retain(|sleeper| {
+        let wake = sleeper.key == key && (woken.len() as u64) < limit;
+        if wake {
+            woken.push(sleeper.thread.clone());
+        }
+        !wake
+    });
+    for thread in &woken {
+        sched::unpark(thread);
     }
-    Ok(woken)
+    Ok(woken.len() as u64)
 }

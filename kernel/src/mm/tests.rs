@@ -122,7 +122,9 @@ fn heap() -> Result<(), &'static str> {
     let before = free_frames();
     let mut state = 12345u64;
     let mut next = |bound: u64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % bound
     };
     let mut held: Vec<(Box<[u8]>, u8)> = Vec::new();
@@ -138,7 +140,10 @@ fn heap() -> Result<(), &'static str> {
             held.push((alloc::vec![round as u8; size].into_boxed_slice(), round as u8));
         }
     }
-    if held.iter().any(|(bytes, value)| bytes.iter().any(|byte| byte != value)) {
+    if held
+        .iter()
+        .any(|(bytes, value)| bytes.iter().any(|byte| byte != value))
+    {
         return Err("somebody else wrote to an object");
     }
     drop(held);
@@ -173,7 +178,10 @@ fn blocks() -> Result<(), &'static str> {
             block.resize(4096 << order, order as u8);
             blocks.push(block);
         }
-        if (0..).zip(&blocks).any(|(order, block)| block.iter().any(|&byte| byte != order)) {
+        if (0..)
+            .zip(&blocks)
+            .any(|(order, block)| block.iter().any(|&byte| byte != order))
+        {
             return Err("two blocks share memory");
         }
     }
@@ -208,7 +216,11 @@ fn stacks() -> Result<(), &'static str> {
     drop(stacks);
     // New tables of the stack area stay; the frames of pooled stacks count as free.
     let missing = before.saturating_sub(frame::statistics().1);
-    if missing > 2 { Err("stacks do not come back") } else { Ok(()) }
+    if missing > 2 {
+        Err("stacks do not come back")
+    } else {
+        Ok(())
+    }
 }
 
 fn page_trees() -> Result<(), &'static str> {
@@ -217,8 +229,12 @@ fn page_trees() -> Result<(), &'static str> {
         let tree = PageTree::new(pages, Discard::Allowed).map_err(|_| "no tree")?;
         let places = [0, pages / 2, pages - 1];
         for &index in &places {
-            let first = tree.get_or_insert(index, frame::allocate_zeroed).map_err(|_| "no page")?;
-            let second = tree.get_or_insert(index, frame::allocate_zeroed).map_err(|_| "no page")?;
+            let first = tree
+                .get_or_insert(index, frame::allocate_zeroed)
+                .map_err(|_| "no page")?;
+            let second = tree
+                .get_or_insert(index, frame::allocate_zeroed)
+                .map_err(|_| "no page")?;
             if first.0 != second.0 || second.1 {
                 return Err("the second look made another page");
             }

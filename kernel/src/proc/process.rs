@@ -106,7 +106,12 @@ impl Process {
         self.ending.load(Ordering::Acquire)
     }
 
-    /// Adds a thread and makes it ready.
+    /// True before the first thread is started.
+    pub fn is_new(&self) -> bool {
+        matches!(self.life.lock().stage, Stage::New)
+    }
+
+    /// Adds a thread, which the caller makes ready.
     ///
     /// # Errors
     /// ESRCH when the process is ending; EBUSY when `first` and it has been started, EINVAL when not `first` and it has not; EAGAIN
@@ -198,7 +203,7 @@ impl Process {
             }
             life.threads.is_empty()
         };
-        thread.wake_waiters();
+        thread.note_gone();
         drop(thread);
         if last {
             self.finish();

@@ -3,8 +3,8 @@
 
 mod arguments;
 mod private;
-mod shootdown;
 mod sharing;
+mod shootdown;
 mod vpagetable;
 
 use super::{MapArguments, MemoryObject, Vmspace};
