@@ -1,7 +1,7 @@
 //! Backtraces by frame pointers: every function begins with `push rbp; mov rbp, rsp`, so RBP points to a chain of (caller's RBP, return
 //! address) pairs. The entry code adds such a pair for interrupted kernel code.
 
-use crate::arch::{boot, paging, registers};
+use crate::arch::{boot, paging};
 
 /// Longest backtrace.
 pub const MAX_DEPTH: usize = 32;
@@ -19,17 +19,12 @@ fn is_code(address: u64) -> bool {
 pub fn walk(instruction: u64, stack: u64, frame: u64, mut visit: impl FnMut(u64)) {
     visit(instruction);
     if frame.checked_sub(stack).is_some_and(|step| step < LARGEST_STEP) {
-        chain(frame, visit);
+        walk_chain(frame, visit);
     }
 }
 
-/// Calls `visit` with the return addresses of the calling function's callers.
-#[inline(never)]
-pub fn walk_from_here(visit: impl FnMut(u64)) {
-    chain(registers::stack_and_frame_pointer().1, visit);
-}
-
-fn chain(mut frame: u64, mut visit: impl FnMut(u64)) {
+/// The same without a first instruction: `frame` is the frame pointer of a function, whose return address comes first.
+pub fn walk_chain(mut frame: u64, mut visit: impl FnMut(u64)) {
     for _ in 0..MAX_DEPTH {
         let (Some(next), Some(address)) = (
             paging::read_kernel_word(frame),

@@ -10,9 +10,6 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 /// Exit status of a panic.
 pub const STATUS: u8 = 101;
 
-/// Exit status of a machine that cannot run the kernel, the boot stage's too.
-pub const STATUS_CANNOT_BOOT: u8 = 102;
-
 /// The CPU that panics; `usize::MAX` = none.
 static OWNER: AtomicUsize = AtomicUsize::new(usize::MAX);
 
@@ -32,10 +29,10 @@ fn on_panic(info: &PanicInfo<'_>) -> ! {
         None => announce(format_args!("{message}")),
     }
     print_control_registers();
-    let (stack, _) = registers::stack_and_frame_pointer();
-    kernel_log::last_line(format_args!("  rsp {stack:#018x}"));
+    let (stack, frame) = registers::stack_and_frame_pointer();
+    kernel_log::last_line(format_args!("  rsp {stack:#018x} rbp {frame:#018x}"));
     print_other_cpus();
-    print_backtrace(|visit| backtrace::walk_from_here(visit));
+    print_backtrace(|visit| backtrace::walk_chain(frame, visit));
     power::exit_status(STATUS)
 }
 
@@ -54,10 +51,10 @@ pub fn on_exception(frame: &TrapFrame, address: u64) -> ! {
     power::exit_status(STATUS)
 }
 
-/// Ends a boot that cannot work, saying why.
+/// Ends a boot that cannot work, saying why. The reason is the machine's, so there is nothing to trace.
 pub fn refuse(reason: impl core::fmt::Display) -> ! {
-    kernel_log::last_line(format_args!("dragonet: cannot boot: {reason}"));
-    power::exit_status(STATUS_CANNOT_BOOT)
+    kernel_log::last_line(format_args!("dragonet: panic: cannot boot: {reason}"));
+    power::exit_status(STATUS)
 }
 
 /// Makes this CPU the only one that runs. A second panic of the same CPU leaves at once; of another CPU, waits to be stopped.

@@ -7,8 +7,6 @@ use crate::scenario::{Scenario, bochs, qemu};
 
 /// A Linux program in a vkernel with two CPUs.
 const HELLO: &str = "vkernel -n 2 -m 64M -c '/bin/hello from a vkernel'";
-/// The same where the whole machine has 64 MiB.
-const SMALL_HELLO: &str = "vkernel -n 2 -m 16M -c '/bin/hello from a vkernel'";
 /// What it must print.
 const GREETING: &[&str] = &["hello", "from a vkernel", "dragonet: exit status 0"];
 
@@ -44,7 +42,7 @@ pub const ALL: &[Scenario] = &[
     qemu("hello").smp(4).exec(HELLO).prints(GREETING),
     qemu("hello-1-cpu").smp(1).exec(HELLO).prints(GREETING),
     qemu("hello-8-cpus").smp(8).exec(HELLO).prints(GREETING),
-    qemu("hello-64-mib").mem(64).exec(SMALL_HELLO).prints(GREETING),
+    qemu("hello-64-mib").mem(64).exec(HELLO).prints(GREETING),
     qemu("hello-4096-mib").mem(4096).exec(HELLO).prints(GREETING),
     qemu("hello-cd").boot(Boot::Cd).exec(HELLO).prints(GREETING),
     qemu("hello-usb").boot(Boot::Usb).exec(HELLO).prints(GREETING),
@@ -63,11 +61,26 @@ pub const ALL: &[Scenario] = &[
     qemu("two-vkernels-kill-one")
         .smp(4)
         .exec("two-vkernels")
-        .prints(&["ok"]),
+        .prints(&["everything came back ... ok", " passed, 0 failed"]),
     // System calls with all kinds of wrong arguments; programs that misbehave die alone, with a reason.
     qemu("syscall-errors")
         .exec("syscall-errors")
         .prints(&[" ... ok", " passed, 0 failed"]),
+    qemu("misbehaving-programs")
+        .smp(4)
+        .exec("crash all")
+        .prints(&[" ... ok", " passed, 0 failed"]),
+    bochs("misbehaving-programs-bochs")
+        .exec("crash all; syscall-errors")
+        .prints(&[" passed, 0 failed", " passed, 0 failed"]),
+    // Threads, waits, channels and processes in a hurry.
+    qemu("torture-basics")
+        .smp(4)
+        .exec("torture-basics --seed 20061")
+        .prints(&[" passed, 0 failed"]),
+    bochs("torture-basics-bochs")
+        .exec("torture-basics --seed 20062")
+        .prints(&[" passed, 0 failed"]),
     // Boots that cannot work say why.
     qemu("no-init")
         .without(&["init"])

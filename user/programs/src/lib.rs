@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod checks;
+pub mod ledger;
 pub mod line_editor;
 pub mod options;
 pub mod random;

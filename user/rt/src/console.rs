@@ -120,6 +120,18 @@ pub fn flush() {
     OUTPUT.lock().flush();
 }
 
+/// Makes now what long writes need, instead of with the first one: for programs whose counts of objects should stay as they are.
+///
+/// # Errors
+/// `ENOMEM`, `EMFILE`.
+pub fn prepare() -> Result<(), Errno> {
+    let mut grant = GRANT.lock();
+    if grant.is_none() {
+        *grant = Some(Grant::new()?);
+    }
+    Ok(())
+}
+
 /// Waits for input and returns the count of bytes read, at least 1. `timeout` in nanoseconds from now.
 ///
 /// # Errors

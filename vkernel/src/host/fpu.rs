@@ -1,7 +1,10 @@
-//! XSAVE and XRSTOR (or FXSAVE and FXRSTOR) on the calling host thread's registers, which the vkernel itself never uses.
+//! XSAVE and XRSTOR (or FXSAVE and FXRSTOR) on the calling host thread's registers, which the vkernel itself never uses, and
+//! what the processor says about their image.
 #![allow(unsafe_code)]
 
-use crate::sched::fpu::{FpuLayout, FpuState, LEGACY_SIZE};
+#[cfg(target_os = "none")]
+use crate::sched::fpu::FpuState;
+use crate::sched::fpu::{FpuLayout, LEGACY_SIZE};
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 
@@ -42,6 +45,7 @@ fn measure() -> FpuLayout {
     FpuLayout { size, components: u64::from(high) << 32 | u64::from(low), mxcsr_mask }
 }
 
+#[cfg(target_os = "none")]
 /// Makes the saved registers the calling host thread's.
 pub fn load_fpu(state: &FpuState) {
     let components = fpu_layout().components;
@@ -57,6 +61,7 @@ pub fn load_fpu(state: &FpuState) {
     }
 }
 
+#[cfg(target_os = "none")]
 /// Saves the calling host thread's registers.
 pub fn store_fpu(state: &mut FpuState) {
     let components = fpu_layout().components;

@@ -1,27 +1,27 @@
 //! The machine that the vkernel runs on. Nothing else in the crate speaks to it.
 //!
-//! `dragonet` is the microkernel, by its system-call interface. `linux` offers the same by ptrace(2), so that the vkernel can be tried and tested on
-//! a developer's machine; it is no product. Both give the same functions:
+//! `dragonet` is the microkernel, by its system-call interface. `linux` offers the same by ptrace(2), so that the vkernel can be
+//! tried and tested on a developer's machine; it is no product. Both give the same functions:
 //!
 //! - memory: [`map_ram`], [`back_ram`], [`root_image`], [`Vmspace`];
-//! - host threads and interrupts: [`spawn_thread`], [`Thread`], [`enable_interrupts`], [`take_interrupts`], [`wait_for_interrupt`],
-//!   [`set_timer`], [`thread_yield`], [`exit`];
-//! - the rest: [`clock`], [`console_read`], [`console_write`], [`modes`], [`random_seed`], [`hardware_capabilities`], and the FPU
-//!   registers of the calling host thread: [`fpu_layout`], [`load_fpu`], [`store_fpu`].
+//! - host threads and interrupts: [`spawn_thread`], [`Thread`], [`enable_interrupts`], [`take_interrupts`],
+//!   [`wait_for_interrupt`], [`set_timer`], [`thread_yield`], [`sleep_on`], [`wake_sleeper`], [`exit`];
+//! - the rest: [`clock`], [`console_read`], [`console_write`], [`modes`], [`random_seed`], [`hardware_capabilities`], and the
+//!   FPU registers of the calling host thread: [`fpu_layout`], [`load_fpu`], [`store_fpu`].
+
+mod fpu;
+mod processor;
 
 #[cfg(target_os = "none")]
 mod dragonet;
-#[cfg(target_os = "none")]
-mod fpu;
-#[cfg(target_os = "none")]
-pub use dragonet::*;
-#[cfg(target_os = "none")]
-pub use fpu::{fpu_layout, load_fpu, store_fpu};
-
 #[cfg(not(target_os = "none"))]
 mod linux;
+
+#[cfg(target_os = "none")]
+pub use dragonet::*;
+pub use fpu::fpu_layout;
+#[cfg(target_os = "none")]
+pub use fpu::{load_fpu, store_fpu};
 #[cfg(not(target_os = "none"))]
 pub use linux::*;
-
-mod processor;
 pub use processor::{hardware_capabilities, random_seed};

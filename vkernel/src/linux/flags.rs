@@ -117,6 +117,9 @@ pub const PR_GET_NAME: u64 = 16;
 pub const TCGETS: u64 = 0x5401;
 pub const TIOCGWINSZ: u64 = 0x5413;
 pub const FIONREAD: u64 = 0x541b;
+pub const FIONBIO: u64 = 0x5421;
+pub const FIONCLEX: u64 = 0x5450;
+pub const FIOCLEX: u64 = 0x5451;
 
 // getrlimit(2)
 pub const RLIMIT_STACK: u64 = 3;

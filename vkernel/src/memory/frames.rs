@@ -187,11 +187,13 @@ pub mod tests {
     use core::ptr::NonNull;
 
     #[repr(align(4096))]
-    struct Aligned([u8; FRAME_SIZE]);
+    struct Aligned {
+        _bytes: [u8; FRAME_SIZE],
+    }
 
     /// RAM of `frames` frames for a test.
     pub fn memory(frames: u32) -> &'static PhysicalMemory {
-        let block: Vec<Aligned> = (0..frames).map(|_| Aligned([0; FRAME_SIZE])).collect();
+        let block: Vec<Aligned> = (0..frames).map(|_| Aligned { _bytes: [0; FRAME_SIZE] }).collect();
         let base = NonNull::from(Box::leak(block.into_boxed_slice())).cast();
         // SAFETY: leaked, so valid for ever; the only reference was turned into the pointer.
         let ram = unsafe { Ram::new(base, frames) };
@@ -234,7 +236,7 @@ pub mod tests {
 
     #[test]
     fn a_host_without_memory_is_an_error() {
-        let block: Vec<Aligned> = (0..32).map(|_| Aligned([0; FRAME_SIZE])).collect();
+        let block: Vec<Aligned> = (0..32).map(|_| Aligned { _bytes: [0; FRAME_SIZE] }).collect();
         let base = NonNull::from(Box::leak(block.into_boxed_slice())).cast();
         // SAFETY: as in `memory`.
         let ram = unsafe { Ram::new(base, 32) };

@@ -14,6 +14,8 @@ pub mod object;
 pub mod page_table;
 pub mod ram;
 pub mod space;
+#[cfg(test)]
+mod tests;
 
 pub use frames::{Page, PhysicalMemory};
 pub use object::MemoryObject;

@@ -195,6 +195,11 @@ impl AddressSpace {
         checked_range(address, length).is_ok_and(|range| self.inner.lock().areas.covers(range))
     }
 
+    /// Its areas at this moment.
+    pub fn areas(&self) -> Areas {
+        self.inner.lock().areas.clone()
+    }
+
     /// Sets where the heap begins, when a program is loaded.
     pub fn set_heap_start(&self, address: u64) {
         self.inner.lock().heap = address..address;

@@ -73,11 +73,13 @@ impl FpuState {
     }
 
     /// Address of the image, 64-byte aligned, for the instructions.
+    #[cfg(target_os = "none")]
     pub fn address(&self) -> *const u8 {
         self.blocks.as_ptr().cast()
     }
 
     /// Address of the image, 64-byte aligned, for the instructions.
+    #[cfg(target_os = "none")]
     pub fn address_mut(&mut self) -> *mut u8 {
         self.blocks.as_mut_ptr().cast()
     }

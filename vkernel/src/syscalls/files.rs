@@ -3,7 +3,8 @@
 use crate::kernel::kernel;
 use crate::linux::Errno;
 use crate::linux::flags::{
-    AT_FDCWD, F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, FIONREAD, O_CLOEXEC,
+    AT_FDCWD, F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, FIOCLEX, FIONBIO, FIONCLEX,
+    FIONREAD, O_CLOEXEC,
     O_NONBLOCK, O_WRONLY, TCGETS, TIOCGWINSZ,
 };
 use crate::process::Task;
@@ -48,7 +49,7 @@ impl Task {
         let path = self.read_path(path)?;
         let start = self.start_of(directory, &path)?;
         let permissions = mode & 0o7777 & !self.file_context().mask();
-        let file = open::open(&start, &path, flags, permissions)?;
+        let file = open::open(self, &start, &path, flags, permissions)?;
         self.files.add(file, 0, flags & O_CLOEXEC != 0).map(|number| number as u64)
     }
 
@@ -98,6 +99,15 @@ impl Task {
         let file = self.files.get(number)?;
         match (&file.kind, request) {
             (Kind::Path(_), _) => Err(Errno::EBADF),
+            (_, FIOCLEX | FIONCLEX) => {
+                self.files.set_close_on_exec(number, request == FIOCLEX).map(|()| 0)
+            }
+            (_, FIONBIO) => {
+                let set: u32 = self.space.read(address)?;
+                let others = file.flags() & !O_NONBLOCK;
+                file.set_flags(if set == 0 { others } else { others | O_NONBLOCK });
+                Ok(0)
+            }
             (Kind::Device(_, Device::Console), TCGETS) => {
                 self.space.write(address, &TERMIOS_FLAGS)?;
                 let rest = address.wrapping_add(size_of_val(&TERMIOS_FLAGS) as u64);

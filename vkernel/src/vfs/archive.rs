@@ -2,6 +2,7 @@
 
 use crate::linux::Errno;
 use crate::memory::{MemoryObject, PhysicalMemory};
+use crate::vfs::generated::Report;
 use crate::vfs::inode::{Content, Device, Inode};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -57,10 +58,11 @@ pub fn root(memory: &'static PhysicalMemory, archive: &'static [u8]) -> Result<A
 
 /// Directories and devices that programs expect, where the archive has none.
 fn add_devices(root: &Arc<Inode>) -> Result<(), Errno> {
-    for path in [&b"dev"[..], b"tmp", b"proc"] {
+    for path in [&b"dev"[..], b"tmp", b"proc/self"] {
         make_directories(root, path)?;
     }
     let device = |device: Device| Inode::new(Content::Device(device), 0o666);
+    let report = |report: Report| Inode::new(Content::Generated(report), 0o444);
     let link = |target: &[u8]| Inode::new(Content::Link(target.to_vec()), 0o777);
     for (name, node) in [
         (&b"dev/console"[..], device(Device::Console)?),
@@ -72,6 +74,9 @@ fn add_devices(root: &Arc<Inode>) -> Result<(), Errno> {
         (b"dev/stdin", link(b"console")?),
         (b"dev/stdout", link(b"console")?),
         (b"dev/stderr", link(b"console")?),
+        (b"proc/self/maps", report(Report::Maps)?),
+        (b"proc/cpuinfo", report(Report::Processors)?),
+        (b"proc/meminfo", report(Report::Memory)?),
     ] {
         place(root, name, node)?;
     }

@@ -4,6 +4,7 @@ use crate::linux::Errno;
 use crate::linux::flags::{S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG};
 use crate::memory::MemoryObject;
 use crate::sync::Lock;
+use crate::vfs::generated::Report;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -52,6 +53,8 @@ pub enum Content {
     Link(Vec<u8>),
     /// A device.
     Device(Device),
+    /// A file whose bytes are made when it is opened.
+    Generated(Report),
 }
 
 /// A node of the tree. It may have several names.
@@ -90,7 +93,7 @@ impl Inode {
     pub fn mode(&self) -> u32 {
         let kind = match self.content {
             Content::Directory(_) => S_IFDIR,
-            Content::File(_) => S_IFREG,
+            Content::File(_) | Content::Generated(_) => S_IFREG,
             Content::Link(_) => S_IFLNK,
             Content::Device(_) => S_IFCHR,
         };
@@ -107,7 +110,7 @@ impl Inode {
         match &self.content {
             Content::File(object) => object.size(),
             Content::Link(target) => target.len() as u64,
-            Content::Directory(_) | Content::Device(_) => 0,
+            Content::Directory(_) | Content::Device(_) | Content::Generated(_) => 0,
         }
     }
 

@@ -8,6 +8,7 @@ pub mod archive;
 pub mod console;
 pub mod context;
 pub mod fd;
+pub mod generated;
 pub mod inode;
 pub mod open;
 pub mod open_file;

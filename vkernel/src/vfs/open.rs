@@ -6,16 +6,24 @@ use crate::linux::flags::{
     O_ACCMODE, O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_TRUNC,
 };
 use crate::memory::MemoryObject;
+use crate::process::Task;
 use crate::vfs::inode::{Content, Inode};
 use crate::vfs::open_file::{Kind, OpenFile};
 use crate::vfs::path::{Found, Location};
 use alloc::sync::Arc;
 
-/// Opens what `path` leads to from `start`, making a file if asked to. `permissions` are those of a new file, mask applied.
+/// Opens what `path` leads to from `start`, making a file if asked to. `permissions` are those of a new file, mask applied;
+/// `task` is who asks.
 ///
 /// # Errors
 /// As open(2): `ENOENT EEXIST ENOTDIR EISDIR ELOOP ENAMETOOLONG ENOSPC EINVAL`.
-pub fn open(start: &Location, path: &[u8], flags: u32, permissions: u32) -> Result<Arc<OpenFile>, Errno> {
+pub fn open(
+    task: &Task,
+    start: &Location,
+    path: &[u8],
+    flags: u32,
+    permissions: u32,
+) -> Result<Arc<OpenFile>, Errno> {
     let exclusive = flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL;
     let follow = flags & O_NOFOLLOW == 0 && !exclusive;
     let status = flags & (O_ACCMODE | O_APPEND | O_NONBLOCK | O_PATH);
@@ -39,6 +47,12 @@ pub fn open(start: &Location, path: &[u8], flags: u32, permissions: u32) -> Resu
         Content::Directory(_) => Ok(OpenFile::new(Kind::Directory(place), status)),
         _ if flags & O_DIRECTORY != 0 => Err(Errno::ENOTDIR),
         Content::Link(_) => Err(Errno::ELOOP),
+        Content::Generated(_) if flags & O_ACCMODE != 0 => Err(Errno::EACCES),
+        Content::Generated(report) => {
+            let object = MemoryObject::new(kernel().memory(), 0);
+            object.write(0, report.text(task).as_bytes())?;
+            Ok(OpenFile::new(Kind::File(node.clone(), Arc::new(object)), status))
+        }
         Content::Device(device) => Ok(OpenFile::new(Kind::Device(node.clone(), *device), status)),
         Content::File(object) => {
             let file = OpenFile::new(Kind::File(node.clone(), object.clone()), status);

@@ -80,6 +80,56 @@ pub const TESTS: &[Test] = &[
     },
 ];
 
+/// Ways to bring the kernel down, for scenarios that look at its last words. Run only when named in full.
+pub const CRASHES: &[Test] = &[
+    Test {
+        name: "crash::panic",
+        run: || panic!("as the command line wished"),
+    },
+    Test {
+        name: "crash::fault",
+        run: crash_by_fault,
+    },
+    Test {
+        name: "crash::overflow",
+        run: crash_by_overflow,
+    },
+    Test {
+        name: "crash::stuck",
+        run: be_stuck,
+    },
+];
+
+/// Reads where nothing is mapped.
+fn crash_by_fault() -> Result<(), &'static str> {
+    let nowhere: *const u64 = core::hint::black_box(core::ptr::without_provenance(8));
+    // SAFETY: it faults, and the kernel ends in an orderly way; or the test has failed.
+    let value = unsafe { nowhere.read_volatile() };
+    Err(if value == 0 {
+        "read zero at 8"
+    } else {
+        "read something at 8"
+    })
+}
+
+/// Runs into the guard page below its stack, where not even the page fault can be pushed.
+fn crash_by_overflow() -> Result<(), &'static str> {
+    #[expect(unconditional_recursion, reason = "that is what it is for")]
+    fn recurse(depth: u64) -> u64 {
+        let page = core::hint::black_box([depth; 64]);
+        recurse(core::hint::black_box(page[0] + 1)) + page[1]
+    }
+    core::hint::black_box(recurse(core::hint::black_box(1)));
+    Err("the stack has no end")
+}
+
+/// Turns interrupts off for half a minute, which the watchdog of another CPU should report.
+fn be_stuck() -> Result<(), &'static str> {
+    let _guard = IrqGuard::new();
+    clock::spin_for(30_000_000_000);
+    Ok(())
+}
+
 fn ensure(condition: bool, what: &'static str) -> Result<(), &'static str> {
     if condition { Ok(()) } else { Err(what) }
 }

@@ -39,6 +39,9 @@ const CRASHES: &[Crash] = &[
     ("bad-return", "SIGSEGV", bad_return),
 ];
 
+/// Emulators do not all check alignment and raise SIMD exceptions.
+const MAY_LIVE: &[&str] = &["alignment", "simd-exception"];
+
 fn null() {
     read(std::hint::black_box(0));
 }
@@ -195,6 +198,10 @@ fn all() -> ExitCode {
             .stderr(Stdio::null())
             .status()
             .expect("a process is started");
+        if MAY_LIVE.contains(name) && status.code() == Some(1) {
+            println!("crash: {name}: this processor does not check");
+            continue;
+        }
         let found = match status.signal() {
             Some(number) => signal_name(number).to_string(),
             None => format!("{status}"),

@@ -24,13 +24,13 @@ dragonet_rt::main!(main);
 
 fn main(_arguments: Arguments) -> ExitCode {
     let (Some(service), Some(system)) = (role(ROLE_SERVICE), role(ROLE_SYSTEM)) else {
-        error!("console: started without a channel or without the right to devices");
+        error!("started without a channel or without the right to devices");
         return ExitCode::USAGE;
     };
     let uart = match Uart::open(system) {
         Ok(uart) => uart,
         Err(errno) => {
-            error!("console: no serial port: {errno}");
+            error!("no serial port: {errno}");
             return ExitCode::FAILURE;
         }
     };
@@ -38,7 +38,7 @@ fn main(_arguments: Arguments) -> ExitCode {
     match Console::new(uart).serve(&server) {
         Errno::EPIPE => ExitCode::SUCCESS,
         errno => {
-            error!("console: {errno}");
+            error!("{errno}");
             ExitCode::FAILURE
         }
     }

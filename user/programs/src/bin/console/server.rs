@@ -45,8 +45,8 @@ impl Console {
     pub fn new(uart: Uart) -> Self {
         Console {
             uart,
-            output: VecDeque::new(),
-            input: VecDeque::new(),
+            output: VecDeque::with_capacity(16),
+            input: VecDeque::with_capacity(MAX_INPUT),
             readers: VecDeque::new(),
             foreground: None,
         }

@@ -353,6 +353,34 @@ pub const KINDS: &[Kind] = &[
             "ud2"
         ),
     ),
+    // MOV SS holds a debug exception back until after the next instruction, which here enters the kernel (SDM volume 3, 6.8.3).
+    kind(
+        "move-to-ss-before-syscall",
+        &[DEBUG],
+        instructions!(
+            "mov ecx, ss",
+            "pushfq",
+            "or qword ptr [rsp], 0x100",
+            "xor eax, eax",
+            "popfq",
+            "mov ss, ecx",
+            "syscall",
+            "nop",
+            "nop"
+        ),
+    ),
+    kind(
+        "move-to-ss-before-breakpoint",
+        &[BREAKPOINT, DEBUG],
+        instructions!(
+            "mov ecx, ss",
+            "pushfq",
+            "or qword ptr [rsp], 0x100",
+            "popfq",
+            "mov ss, ecx",
+            "int3"
+        ),
+    ),
     Kind {
         name: "panic",
         end: End::Status(101),

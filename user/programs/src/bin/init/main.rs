@@ -28,13 +28,13 @@ dragonet_rt::main!(main);
 
 fn main(_arguments: Arguments) -> ExitCode {
     let Some(system) = startup::role(ROLE_SYSTEM) else {
-        error!("init: started without the system handle; only the kernel can start it");
+        error!("started without the system handle; only the kernel can start it");
         return ExitCode::FAILURE;
     };
     let status = match run(system) {
         Ok(status) => status,
         Err(problem) => {
-            error!("init: {problem}");
+            error!("{problem}");
             1
         }
     };
@@ -98,7 +98,7 @@ impl core::fmt::Display for Problem {
 fn power_off(system: Handle, status: u8) -> ! {
     loop {
         let errno = syscall::power(system, PowerCommand::Off, status);
-        error!("init: power off failed: {errno}");
+        error!("power off failed: {errno}");
         time::sleep(Duration::from_secs(10));
     }
 }

@@ -101,7 +101,7 @@ impl Service {
             };
             if failures > MAX_FAILURES {
                 error!(
-                    "init: service {} failed {failures} times in a row and is given up",
+                    "service {} failed {failures} times in a row and is given up",
                     self.name
                 );
                 self.stay_down();
@@ -122,13 +122,13 @@ impl Service {
         let child = match command.spawn() {
             Ok(child) => child,
             Err(problem) => {
-                error!("init: service {} cannot be started: {problem}", self.name);
+                error!("service {} cannot be started: {problem}", self.name);
                 return;
             }
         };
         let process = child.id();
         let Ok(waiter) = dragonet_rt::syscall::handle_duplicate(child.handle(), Rights::WAIT) else {
-            error!("init: service {}: no handle is free to wait for it", self.name);
+            error!("service {}: no handle is free to wait for it", self.name);
             let _ = child.kill(0);
             return;
         };
@@ -144,9 +144,9 @@ impl Service {
         status.report.process = 0;
         status.child = None;
         match ending {
-            Ok(_) if status.restart_wanted => info!("init: service {} is restarted on request", self.name),
-            Ok(ending) => warning!("init: service {} (process {process}) ended: {ending}", self.name),
-            Err(errno) => error!("init: service {} cannot be waited for: {errno}", self.name),
+            Ok(_) if status.restart_wanted => info!("service {} is restarted on request", self.name),
+            Ok(ending) => warning!("service {} (process {process}) ended: {ending}", self.name),
+            Err(errno) => error!("service {} cannot be waited for: {errno}", self.name),
         }
     }
 

@@ -22,7 +22,7 @@ fn serve(server: &Server, services: &[Arc<Service>]) {
             Ok(call) => answer(call, services),
             Err(Errno::EINTR) => {}
             Err(errno) => {
-                error!("init: the supervisor's channel failed: {errno}");
+                error!("the supervisor's channel failed: {errno}");
                 return;
             }
         }

@@ -9,17 +9,16 @@
 extern crate alloc;
 
 mod channels;
-mod ledger;
 mod processes;
 mod threads;
 mod waits;
 
 use dragonet_abi::Errno;
 use dragonet_programs::checks::Checks;
+use dragonet_programs::ledger::Ledger;
 use dragonet_programs::options::Syntax;
 use dragonet_programs::random::Random;
 use dragonet_rt::{Arguments, ExitCode, println, time};
-use ledger::Ledger;
 
 dragonet_rt::main!(main);
 
@@ -95,7 +94,7 @@ fn main(arguments: Arguments) -> ExitCode {
         for _ in 0..rounds {
             outcome = outcome.and_then(|()| part(&mut random));
         }
-        let left = outcome.and_then(|()| before.settle());
+        let left = outcome.and_then(|()| before.settle().map_err(Problem::Wrong));
         match left {
             Ok(()) => checks.report(name, true, format_args!("")),
             Err(problem) => checks.report(name, false, format_args!("{problem}")),

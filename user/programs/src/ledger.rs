@@ -1,6 +1,7 @@
-//! Counts of what exists, before and after.
+//! Counts of what exists on the machine, before and after: a test that ends with more than it began with has leaked.
 
-use crate::Problem;
+use alloc::format;
+use alloc::string::String;
 use core::time::Duration;
 use dragonet_abi::system::SystemInfo;
 use dragonet_rt::{syscall, time};
@@ -11,15 +12,21 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const TOLERANCE: u64 = 64;
 
 /// What existed at one moment.
+#[derive(Debug)]
 pub struct Ledger(Option<SystemInfo>);
 
 impl Ledger {
+    /// What exists now.
+    #[must_use]
     pub fn now() -> Self {
         Ledger(syscall::system_info().ok())
     }
 
     /// Waits until there is no more of anything than there was.
-    pub fn settle(&self) -> Result<(), Problem> {
+    ///
+    /// # Errors
+    /// What there is too much of, after seconds of waiting.
+    pub fn settle(&self) -> Result<(), String> {
         let deadline = time::now() + PATIENCE;
         loop {
             match self.compare() {
@@ -29,9 +36,9 @@ impl Ledger {
         }
     }
 
-    fn compare(&self) -> Result<(), Problem> {
+    fn compare(&self) -> Result<(), String> {
         let (Some(before), Ok(after)) = (&self.0, syscall::system_info()) else {
-            return Err(Problem::Wrong("no system information".into()));
+            return Err("no system information".into());
         };
         let counts = [
             ("processes", before.processes, after.processes),
@@ -43,16 +50,12 @@ impl Ledger {
         ];
         for (name, before, after) in counts {
             if after > before {
-                return Err(Problem::Wrong(alloc::format!(
-                    "{before} {name} before, {after} after"
-                )));
+                return Err(format!("{before} {name} before, {after} after"));
             }
         }
         if after.frames_free + TOLERANCE < before.frames_free {
             let (before, after) = (before.frames_free, after.frames_free);
-            return Err(Problem::Wrong(alloc::format!(
-                "{before} free frames before, {after} after"
-            )));
+            return Err(format!("{before} free frames before, {after} after"));
         }
         Ok(())
     }
