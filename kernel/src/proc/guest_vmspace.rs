@@ -66,7 +66,7 @@ impl GuestVmspace {
     pub(super) fn enter(&self) -> Result<(), Errno> {
         self.running
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |running| {
-                (running != DESTROYED).then_some(running + 1)
+                (running != DESTROYED).then(|| running + 1)
             })
             .map(|_| ())
             .map_err(|_| Errno::EBADF)

@@ -29,6 +29,27 @@ struct Slots {
     closed: bool,
 }
 
+impl Slots {
+    /// Index of a slot without an entry. The table grows to many pages in one piece, which memory may not have however much of it is free:
+    /// that is the caller's error. The list of free slots grows along, so that closing a handle needs no memory.
+    fn free_slot(&mut self) -> Result<usize, Errno> {
+        if let Some(index) = self.free.pop() {
+            return Ok(index as usize);
+        }
+        let length = self.slots.len();
+        if length >= MAX_HANDLES {
+            return Err(Errno::EMFILE);
+        }
+        self.slots.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        self.free.try_reserve(length + 1).map_err(|_| Errno::ENOMEM)?;
+        self.slots.push(Slot {
+            generation: 0,
+            entry: None,
+        });
+        Ok(length)
+    }
+}
+
 /// Handles of one process.
 pub struct HandleTable {
     slots: SpinLock<Slots>,
@@ -67,25 +88,19 @@ impl HandleTable {
     /// Adds an object.
     ///
     /// # Errors
-    /// EMFILE when the table is full; ESRCH when the process is ending. The entry is dropped, outside of the lock.
+    /// EMFILE when the table is full; ENOMEM when it cannot grow; ESRCH when the process is ending. The entry is dropped, outside of the lock.
     pub fn insert(&self, entry: Entry) -> Result<Handle, Errno> {
         let mut table = self.slots.lock();
         if table.closed {
             drop(table);
             return Err(Errno::ESRCH);
         }
-        let index = match table.free.pop() {
-            Some(index) => index as usize,
-            None if table.slots.len() < MAX_HANDLES => {
-                table.slots.push(Slot {
-                    generation: 0,
-                    entry: None,
-                });
-                table.slots.len() - 1
-            }
-            None => {
+        let found = table.free_slot();
+        let index = match found {
+            Ok(index) => index,
+            Err(errno) => {
                 drop(table);
-                return Err(Errno::EMFILE);
+                return Err(errno);
             }
         };
         let slot = &mut table.slots[index];

@@ -29,7 +29,7 @@ pub use object::{Object, PortRange};
 pub use process::{Process, processes_alive};
 pub use reaper::start_reaper;
 pub use start::start_first_process;
-pub use table::{all, by_id};
+pub use table::{after, by_id};
 pub use tests::TESTS;
 pub use thread::{Thread, threads_alive, with_current};
 pub use virtual_interrupt::check_handler;

@@ -129,7 +129,7 @@ fn long_chain() -> Result<(), &'static str> {
     let mut first = new()?;
     for _ in 0..LINKS {
         let holder = new()?;
-        let (server, client) = ipc::create();
+        let (server, client) = ipc::create().map_err(|_| "no memory for a channel")?;
         drop(client);
         for object in [Object::Process(first), Object::ChannelServer(server)] {
             let rights = Rights::empty();

@@ -125,7 +125,7 @@ impl Thread {
     ///
     /// # Errors
     /// ESRCH when the process is ending; EBUSY when `first` and it has been started, EINVAL when not `first` and it has not; EAGAIN
-    /// at the limit of threads. The thread is gone then.
+    /// at the limit of threads; ENOMEM. The thread is gone then.
     pub fn start(self: &Arc<Self>, first: bool) -> Result<(), Errno> {
         if let Err(errno) = self.process.add_thread(self, first) {
             self.note_gone();

@@ -136,10 +136,11 @@ pub fn list(call: &Call) -> Result<u64, Errno> {
     call.system(0, Rights::INSPECT)?;
     let (address, count) = (call.argument(1), call.argument(2));
     let mut written = 0u64;
-    for process in proc::all() {
-        if written >= count {
-            break;
-        }
+    let mut last = 0;
+    while written < count
+        && let Some(process) = proc::after(last)
+    {
+        last = process.id();
         let offset = written * size_of::<ProcessInfo>() as u64;
         copy::write(address.checked_add(offset).ok_or(Errno::EFAULT)?, &process.info())?;
         written += 1;
