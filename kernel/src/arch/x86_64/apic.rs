@@ -295,7 +295,7 @@ fn set_hardware_timer(deadline: u64) {
         let counts = (u128::from(wait) * u128::from(scale)) >> 32;
         write(
             Register::InitialCount,
-            u32::try_from(counts).unwrap_or(u32::MAX - 1) + 1,
+            u32::try_from(counts).unwrap_or(u32::MAX).saturating_add(1),
         );
     }
 }
