@@ -1,7 +1,7 @@
 //! Starting the other CPUs: the boot loader has them waiting for an address to jump to.
 
 use super::features::Features;
-use super::{apic, clock, control, cpu, irq, limine_requests, power, segments};
+use super::{apic, clock, control, cpu, irq, limine_requests, paging, power, segments};
 use crate::mm::stack::KernelStack;
 use core::arch::naked_asm;
 use core::mem::offset_of;
@@ -188,6 +188,8 @@ extern "C" fn enter(start: &'static Start) -> ! {
         segments::init(index, stacks);
         control::init(index, features);
     }
+    // The loader's mappings of the same addresses may be global and allow more; the load of CR3 has kept those.
+    paging::flush_all_with_global();
     apic::init_cpu();
     compare_counters();
     cpu::set_online(index);
