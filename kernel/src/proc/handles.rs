@@ -2,6 +2,7 @@
 
 use super::Object;
 use crate::sync::{Rank, SpinLock};
+use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 use dragonet_abi::layout::MAX_HANDLES;
@@ -26,6 +27,15 @@ struct Slots {
     slots: Vec<Slot>,
     free: Vec<u32>,
     closed: bool,
+}
+
+impl Slots {
+    /// Makes room for one more slot, and for it in the list of free ones, so that closing a handle needs no memory.
+    fn reserve(&mut self) -> Result<(), TryReserveError> {
+        self.slots.try_reserve(1)?;
+        let slots = self.slots.len() + 1;
+        self.free.try_reserve(slots - self.free.len())
+    }
 }
 
 /// Handles of one process.
@@ -66,7 +76,7 @@ impl HandleTable {
     /// Adds an object.
     ///
     /// # Errors
-    /// EMFILE when the table is full; ESRCH when the process is ending. The entry is dropped, outside of the lock.
+    /// EMFILE when the table is full; ENOMEM when it cannot grow; ESRCH when the process is ending. The entry is dropped, outside of the lock.
     pub fn insert(&self, entry: Entry) -> Result<Handle, Errno> {
         let mut table = self.slots.lock();
         if table.closed {
@@ -76,6 +86,10 @@ impl HandleTable {
         let index = match table.free.pop() {
             Some(index) => index as usize,
             None if table.slots.len() < MAX_HANDLES => {
+                if table.reserve().is_err() {
+                    drop(table);
+                    return Err(Errno::ENOMEM);
+                }
                 table.slots.push(Slot {
                     generation: 0,
                     entry: None,
