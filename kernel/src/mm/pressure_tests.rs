@@ -1,16 +1,11 @@
-//! In-kernel tests of memory that is low, scattered, or wanted by several CPUs at once.
+//! In-kernel tests of memory that is low or scattered.
 
 use super::frame::{self, Need, OwnedFrames};
 use super::stack::KernelStack;
 use super::tests::free_frames;
-use super::{Discard, PageTree, buddy, number_of};
-use crate::arch::{clock, cpu};
-use crate::sched;
-use crate::sync::{Rank, SpinLock};
+use super::{buddy, number_of};
 use crate::test::Test;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// See [`crate::test`].
 pub const TESTS: &[Test] = &[
@@ -21,10 +16,6 @@ pub const TESTS: &[Test] = &[
     Test {
         name: "mm::low_memory_refuses_stacks_from_the_pool_too",
         run: pooled_stacks,
-    },
-    Test {
-        name: "mm::a_page_is_there_though_others_race_to_make_and_to_drop_it",
-        run: racing,
     },
 ];
 
@@ -103,49 +94,4 @@ fn pooled_stacks() -> Result<(), &'static str> {
     } else {
         Err("a thread can be made though memory is low")
     }
-}
-
-static TREE: SpinLock<Option<Arc<PageTree>>> = SpinLock::new(Rank::Umtx, None);
-static STOP: AtomicBool = AtomicBool::new(false);
-static RUNNING: AtomicUsize = AtomicUsize::new(0);
-static ROUNDS: AtomicUsize = AtomicUsize::new(0);
-static FAILURES: AtomicUsize = AtomicUsize::new(0);
-
-fn racing() -> Result<(), &'static str> {
-    let tree = Arc::new(PageTree::new(1, Discard::Allowed).map_err(|_| "no tree")?);
-    *TREE.lock() = Some(tree.clone());
-    STOP.store(false, Ordering::SeqCst);
-    let own = cpu::index();
-    for other in (0..cpu::count()).filter(|&other| other != own) {
-        RUNNING.fetch_add(1, Ordering::SeqCst);
-        sched::spawn_kernel_thread(make_the_page, 16, 1 << other).map_err(|_| "no thread")?;
-    }
-    let end = clock::now() + 500_000_000;
-    while clock::now() < end {
-        let mut taken = OwnedFrames::new();
-        tree.take(0..1, 1, &mut taken);
-    }
-    STOP.store(true, Ordering::SeqCst);
-    while RUNNING.load(Ordering::SeqCst) > 0 {
-        sched::park(clock::now() + 1_000_000);
-    }
-    *TREE.lock() = None;
-    log::debug!("{} pages were looked up", ROUNDS.load(Ordering::Relaxed));
-    if FAILURES.load(Ordering::SeqCst) > 0 {
-        return Err("a page was neither made nor found");
-    }
-    Ok(())
-}
-
-fn make_the_page() {
-    let tree = TREE.lock().clone();
-    while let Some(tree) = &tree
-        && !STOP.load(Ordering::Relaxed)
-    {
-        let found = tree.get_or_insert(0, frame::allocate_zeroed);
-        FAILURES.fetch_add(usize::from(found.is_err()), Ordering::Relaxed);
-        ROUNDS.fetch_add(1, Ordering::Relaxed);
-    }
-    drop(tree);
-    RUNNING.fetch_sub(1, Ordering::SeqCst);
 }
