@@ -6,10 +6,13 @@
 //! Registers, in and out alike: `rsi` = [`MessageInfo`], words in `rdx r10 r8 r9 r12 r13`. `rdi` = the handle or reply token.
 //! - `channel_call(client)` returns 0 and the reply message.
 //! - `channel_receive(server, timeout in rsi)` returns a reply token (above 0) and the call's message.
+//!   A message whose handles find no room in the receiver's table is refused: its caller gets `EMFILE`, the receiver the next
+//!   message. Without room even for the token, both get `EMFILE`.
 //! - `channel_reply(token)` sends the message as the reply; the token is used up, whatever the outcome.
 //!
 //! When the server closes or dies, waiting and later callers get `EPIPE`. When all clients are gone, `channel_receive`
-//! returns `EPIPE`. A caller that is killed leaves a token whose reply fails with `EPIPE` and moves no handle.
+//! returns `EPIPE`. Handles are checked together before the first one moves, so a call that fails with `EBADF`, `EPERM` or `EINVAL` has moved
+//! none; with any other error they are gone. A caller that is killed leaves a token whose reply fails with `EPIPE` and moves no handle.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

@@ -42,7 +42,7 @@ syscalls! {
     ProcessWait = 5;
     /// `(process)` -> vmspace handle of that process. MANAGE.
     ProcessVmspace = 6;
-    /// `(process, handle, rights)` -> handle number in that process. Copies the caller's handle there with fewer or equal rights. MANAGE; TRANSFER on the handle.
+    /// `(process, handle, rights)` -> handle number in that process. Copies the caller's handle there with fewer or equal rights. MANAGE; TRANSFER on the handle. EBUSY for one process that was not started in another.
     ProcessGive = 7;
     /// `(system, *mut ProcessInfo, count)` -> rows written. INSPECT.
     ProcessList = 8;

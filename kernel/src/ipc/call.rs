@@ -16,7 +16,10 @@ pub struct Parcel {
     pub entries: ArrayVec<Entry, WORDS>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "one for each thread, kept in place so that a call allocates nothing")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each thread, kept in place so that a call allocates nothing"
+)]
 enum State {
     Idle,
     Waiting,
@@ -107,7 +110,11 @@ impl Reply {
     /// # Errors
     /// EPIPE when the caller no longer waits; the parcel is dropped.
     pub fn answer(&self, outcome: Result<Parcel, Errno>) -> Result<(), Errno> {
-        if self.caller.call_slot().complete(self.sequence, &mut Some(outcome)) {
+        if self
+            .caller
+            .call_slot()
+            .complete(self.sequence, &mut Some(outcome))
+        {
             let caller: Arc<dyn Schedulable> = self.caller.clone();
             sched::unpark(&caller);
             Ok(())

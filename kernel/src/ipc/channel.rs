@@ -2,7 +2,8 @@
 
 use super::call::{Parcel, Reply};
 use crate::debug::counters;
-use crate::proc::Thread;
+use crate::mm;
+use crate::proc::{Thread, bury};
 use crate::sched::{self, WaitQueue};
 use crate::sync::{Rank, SpinLock};
 use alloc::collections::VecDeque;
@@ -43,7 +44,11 @@ pub fn channels_alive() -> u32 {
 }
 
 /// A new channel.
-pub fn create() -> (Arc<ServerEnd>, Arc<ClientEnd>) {
+///
+/// # Errors
+/// ENOMEM.
+pub fn create() -> Result<(Arc<ServerEnd>, Arc<ClientEnd>), Errno> {
+    mm::check_headroom()?;
     ALIVE.fetch_add(1, Ordering::Relaxed);
     let queue = Queue {
         calls: VecDeque::new(),
@@ -54,7 +59,7 @@ pub fn create() -> (Arc<ServerEnd>, Arc<ClientEnd>) {
         queue: SpinLock::new(Rank::Channel, queue),
         receivers: WaitQueue::new(),
     });
-    (Arc::new(ServerEnd(channel.clone())), Arc::new(ClientEnd(channel)))
+    Ok((Arc::new(ServerEnd(channel.clone())), Arc::new(ClientEnd(channel))))
 }
 
 impl ServerEnd {
@@ -70,7 +75,7 @@ impl ClientEnd {
 /// Sends a message and waits for the reply.
 ///
 /// # Errors
-/// EPIPE when the server is gone or drops the call; EINTR; EMFILE when the server could not take the handles.
+/// EPIPE when the server is gone or drops the call; EINTR; EMFILE when the server could not take the handles; ENOMEM.
 pub fn call(thread: &Thread, client: &ClientEnd, parcel: Parcel) -> Result<Parcel, Errno> {
     counters::count(Counter::ChannelCall);
     let channel = &client.0;
@@ -83,16 +88,20 @@ pub fn call(thread: &Thread, client: &ClientEnd, parcel: Parcel) -> Result<Parce
     };
     let refused = {
         let mut queue = channel.queue.lock();
-        if queue.server_open {
+        if !queue.server_open {
+            Some((pending, Errno::EPIPE))
+        } else if queue.calls.try_reserve(1).is_err() {
+            Some((pending, Errno::ENOMEM))
+        } else {
             queue.calls.push_back(pending);
             None
-        } else {
-            Some(pending)
         }
     };
-    if let Some(pending) = refused {
+    if let Some((pending, errno)) = refused {
+        // Given up first, so that the end of the reply token finds nobody waiting.
+        let _no_outcome = slot.abandon();
         drop(pending);
-        return slot.abandon().unwrap_or(Err(Errno::EPIPE));
+        return Err(errno);
     }
     channel.receivers.wake_all();
     loop {
@@ -144,7 +153,10 @@ impl Drop for ServerEnd {
             core::mem::take(&mut queue.calls)
         };
         // Each dropped call tells its caller, without our lock.
-        drop(calls);
+        for PendingCall { reply, parcel, .. } in calls {
+            drop(reply);
+            bury(parcel.entries);
+        }
     }
 }
 

@@ -34,7 +34,7 @@ fn bucket(key: &WordKey) -> &'static Bucket {
 /// Sleeps while the word at `address` is `expected`, until woken.
 ///
 /// # Errors
-/// EBUSY when the word differs; EFAULT; EINVAL for a misaligned address; ETIMEDOUT; EINTR.
+/// EBUSY when the word differs; EFAULT; EINVAL for a misaligned address; ETIMEDOUT; EINTR; ENOMEM.
 pub fn sleep(thread: &Thread, address: u64, expected: u32, deadline: u64) -> Result<(), Errno> {
     counters::count(Counter::UmtxSleep);
     // Faults the page in, so that the word has a key.
@@ -42,10 +42,14 @@ pub fn sleep(thread: &Thread, address: u64, expected: u32, deadline: u64) -> Res
     let key = thread.process().vmspace().word_key(address)?;
     let me: Arc<dyn Schedulable> = thread.arc();
     let bucket = bucket(&key);
-    bucket.lock().push_back(Sleeper {
-        key,
-        thread: me.clone(),
-    });
+    {
+        let mut sleepers = bucket.lock();
+        sleepers.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        sleepers.push_back(Sleeper {
+            key,
+            thread: me.clone(),
+        });
+    }
     let word = copy::load_u32(address);
     let outcome = loop {
         // Gone from the bucket means woken, whatever else happened.
@@ -92,8 +96,10 @@ pub fn wakeup(thread: &Thread, address: u64, count: u64) -> Result<u64, Errno> {
     let key = thread.process().vmspace().word_key(address)?;
     let limit = if count == 0 { u64::MAX } else { count };
     let bucket = bucket(&key);
+    // No more than sleep now: those that are woken and sleep again at once would keep the caller here for ever.
+    let asleep = bucket.lock().iter().filter(|sleeper| sleeper.key == key).count() as u64;
     let mut woken = 0;
-    while woken < limit {
+    while woken < limit.min(asleep) {
         let next = {
             let mut sleepers = bucket.lock();
             let position = sleepers.iter().position(|sleeper| sleeper.key == key);

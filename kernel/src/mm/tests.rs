@@ -1,9 +1,10 @@
 //! In-kernel tests of frames, heap and stacks.
 
 use super::frame::{self, OwnedFrames};
+use super::physical;
 use super::stack::{GUARD_SIZE, KernelStack, STACK_SIZE};
 use super::{Discard, PageTree};
-use crate::arch::paging;
+use crate::arch::{boot, paging};
 use crate::test::Test;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -30,6 +31,10 @@ pub const TESTS: &[Test] = &[
     Test {
         name: "mm::kernel_stacks_have_guards",
         run: stacks,
+    },
+    Test {
+        name: "mm::the_direct_map_does_not_open_the_kernel",
+        run: direct_map,
     },
     Test {
         name: "mm::page_trees_are_sparse_and_free_everything",
@@ -122,7 +127,9 @@ fn heap() -> Result<(), &'static str> {
     let before = free_frames();
     let mut state = 12345u64;
     let mut next = |bound: u64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % bound
     };
     let mut held: Vec<(Box<[u8]>, u8)> = Vec::new();
@@ -138,7 +145,10 @@ fn heap() -> Result<(), &'static str> {
             held.push((alloc::vec![round as u8; size].into_boxed_slice(), round as u8));
         }
     }
-    if held.iter().any(|(bytes, value)| bytes.iter().any(|byte| byte != value)) {
+    if held
+        .iter()
+        .any(|(bytes, value)| bytes.iter().any(|byte| byte != value))
+    {
         return Err("somebody else wrote to an object");
     }
     drop(held);
@@ -173,7 +183,10 @@ fn blocks() -> Result<(), &'static str> {
             block.resize(4096 << order, order as u8);
             blocks.push(block);
         }
-        if (0..).zip(&blocks).any(|(order, block)| block.iter().any(|&byte| byte != order)) {
+        if (0..)
+            .zip(&blocks)
+            .any(|(order, block)| block.iter().any(|&byte| byte != order))
+        {
             return Err("two blocks share memory");
         }
     }
@@ -208,7 +221,38 @@ fn stacks() -> Result<(), &'static str> {
     drop(stacks);
     // New tables of the stack area stay; the frames of pooled stacks count as free.
     let missing = before.saturating_sub(frame::statistics().1);
-    if missing > 2 { Err("stacks do not come back") } else { Ok(()) }
+    if missing > 2 {
+        Err("stacks do not come back")
+    } else {
+        Ok(())
+    }
+}
+
+/// The kernel's code and constants must not be writable by their other address either.
+fn direct_map() -> Result<(), &'static str> {
+    let boot = boot::info();
+    for (section, own_writable) in [
+        (&boot.sections.text, false),
+        (&boot.sections.rodata, false),
+        (&boot.sections.data, true),
+    ] {
+        for address in [section.start, section.end - 1u64] {
+            let alias = physical::to_virtual(boot.kernel_physical + (address - boot.kernel_virtual));
+            let (Some(own), Some(other)) = (paging::translate(address), paging::translate(alias)) else {
+                return Err("a section is not mapped twice");
+            };
+            if own.physical != other.physical {
+                return Err("the two addresses differ");
+            }
+            if other.executable || other.user || own.user || own.writable != own_writable {
+                return Err("a section has wrong rights");
+            }
+            if other.writable != own_writable {
+                return Err("the direct map opens a section, or closes one");
+            }
+        }
+    }
+    Ok(())
 }
 
 fn page_trees() -> Result<(), &'static str> {
@@ -217,8 +261,12 @@ fn page_trees() -> Result<(), &'static str> {
         let tree = PageTree::new(pages, Discard::Allowed).map_err(|_| "no tree")?;
         let places = [0, pages / 2, pages - 1];
         for &index in &places {
-            let first = tree.get_or_insert(index, frame::allocate_zeroed).map_err(|_| "no page")?;
-            let second = tree.get_or_insert(index, frame::allocate_zeroed).map_err(|_| "no page")?;
+            let first = tree
+                .get_or_insert(index, frame::allocate_zeroed)
+                .map_err(|_| "no page")?;
+            let second = tree
+                .get_or_insert(index, frame::allocate_zeroed)
+                .map_err(|_| "no page")?;
             if first.0 != second.0 || second.1 {
                 return Err("the second look made another page");
             }

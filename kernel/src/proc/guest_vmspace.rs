@@ -3,18 +3,20 @@
 use super::Process;
 use crate::vm::Vmspace;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use dragonet_abi::{Errno, Rights};
 
 /// A vmspace by handle.
 pub struct GuestVmspace {
     vmspace: Arc<Vmspace>,
-    /// Threads that run in it now.
+    /// Threads that run in it now, or [`DESTROYED`].
     running: AtomicU32,
-    destroyed: AtomicBool,
     /// The vkernel that created it; none for the vmspace of a process.
-    creator: Weak<Process>,
+    creator: Option<Weak<Process>>,
 }
+
+/// In place of the count of threads that run in it: none ever will.
+const DESTROYED: u32 = u32::MAX;
 
 impl GuestVmspace {
     /// A new, empty vmspace for users of the vkernel `creator`.
@@ -27,8 +29,7 @@ impl GuestVmspace {
         Ok(Arc::new(GuestVmspace {
             vmspace,
             running: AtomicU32::new(0),
-            destroyed: AtomicBool::new(false),
-            creator: Arc::downgrade(creator),
+            creator: Some(Arc::downgrade(creator)),
         }))
     }
 
@@ -37,8 +38,7 @@ impl GuestVmspace {
         Arc::new(GuestVmspace {
             vmspace: process.vmspace().clone(),
             running: AtomicU32::new(0),
-            destroyed: AtomicBool::new(false),
-            creator: Weak::new(),
+            creator: None,
         })
     }
 
@@ -47,7 +47,7 @@ impl GuestVmspace {
     /// # Errors
     /// EBADF once it has been destroyed.
     pub fn vmspace(&self) -> Result<&Arc<Vmspace>, Errno> {
-        if self.destroyed.load(Ordering::Acquire) {
+        if self.running.load(Ordering::Acquire) == DESTROYED {
             Err(Errno::EBADF)
         } else {
             Ok(&self.vmspace)
@@ -64,12 +64,12 @@ impl GuestVmspace {
     /// # Errors
     /// EBADF once it has been destroyed.
     pub(super) fn enter(&self) -> Result<(), Errno> {
-        self.running.fetch_add(1, Ordering::SeqCst);
-        if self.destroyed.load(Ordering::SeqCst) {
-            self.leave();
-            return Err(Errno::EBADF);
-        }
-        Ok(())
+        self.running
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |running| {
+                (running != DESTROYED).then(|| running + 1)
+            })
+            .map(|_| ())
+            .map_err(|_| Errno::EBADF)
     }
 
     pub(super) fn leave(&self) {
@@ -81,18 +81,18 @@ impl GuestVmspace {
     /// # Errors
     /// EBUSY while a thread runs in it; EINVAL for the vmspace of a process; EBADF the second time.
     pub fn destroy(&self) -> Result<(), Errno> {
-        if self.creator.strong_count() == 0 {
+        if self.creator.is_none() {
             return Err(Errno::EINVAL);
         }
-        if self.destroyed.swap(true, Ordering::SeqCst) {
-            return Err(Errno::EBADF);
+        // In one step, so that a refused call is seen by nobody.
+        match self
+            .running
+            .compare_exchange(0, DESTROYED, Ordering::SeqCst, Ordering::SeqCst)
+        {
+            Ok(_) => self.vmspace.clear(),
+            Err(DESTROYED) => return Err(Errno::EBADF),
+            Err(_) => return Err(Errno::EBUSY),
         }
-        // A thread counts itself before it looks at `destroyed`: either it sees the flag, or we see it here.
-        if self.running.load(Ordering::SeqCst) != 0 {
-            self.destroyed.store(false, Ordering::SeqCst);
-            return Err(Errno::EBUSY);
-        }
-        self.vmspace.clear();
         Ok(())
     }
 
@@ -107,7 +107,7 @@ impl GuestVmspace {
 
 impl Drop for GuestVmspace {
     fn drop(&mut self) {
-        if let Some(creator) = self.creator.upgrade() {
+        if let Some(creator) = self.creator.as_ref().and_then(Weak::upgrade) {
             creator.guest_vmspaces.fetch_sub(1, Ordering::Relaxed);
         }
     }

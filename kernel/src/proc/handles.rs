@@ -1,9 +1,9 @@
 //! The handle table of a process.
 
-use super::Object;
+use super::{Object, bury};
 use crate::sync::{Rank, SpinLock};
-use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
+use arrayvec::ArrayVec;
 use core::sync::atomic::{AtomicU32, Ordering};
 use dragonet_abi::layout::MAX_HANDLES;
 use dragonet_abi::{Errno, Handle, Rights};
@@ -30,11 +30,23 @@ struct Slots {
 }
 
 impl Slots {
-    /// Makes room for one more slot, and for it in the list of free ones, so that closing a handle needs no memory.
-    fn reserve(&mut self) -> Result<(), TryReserveError> {
-        self.slots.try_reserve(1)?;
-        let slots = self.slots.len() + 1;
-        self.free.try_reserve(slots - self.free.len())
+    /// Index of a slot without an entry. The table grows to many pages in one piece, which memory may not have however much of it is free:
+    /// that is the caller's error. The list of free slots grows along, so that closing a handle needs no memory.
+    fn free_slot(&mut self) -> Result<usize, Errno> {
+        if let Some(index) = self.free.pop() {
+            return Ok(index as usize);
+        }
+        let length = self.slots.len();
+        if length >= MAX_HANDLES {
+            return Err(Errno::EMFILE);
+        }
+        self.slots.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        self.free.try_reserve(length + 1).map_err(|_| Errno::ENOMEM)?;
+        self.slots.push(Slot {
+            generation: 0,
+            entry: None,
+        });
+        Ok(length)
     }
 }
 
@@ -83,22 +95,12 @@ impl HandleTable {
             drop(table);
             return Err(Errno::ESRCH);
         }
-        let index = match table.free.pop() {
-            Some(index) => index as usize,
-            None if table.slots.len() < MAX_HANDLES => {
-                if table.reserve().is_err() {
-                    drop(table);
-                    return Err(Errno::ENOMEM);
-                }
-                table.slots.push(Slot {
-                    generation: 0,
-                    entry: None,
-                });
-                table.slots.len() - 1
-            }
-            None => {
+        let found = table.free_slot();
+        let index = match found {
+            Ok(index) => index,
+            Err(errno) => {
                 drop(table);
-                return Err(Errno::EMFILE);
+                return Err(errno);
             }
         };
         let slot = &mut table.slots[index];
@@ -138,22 +140,40 @@ impl HandleTable {
     /// # Errors
     /// EBADF when it names no object; EPERM when a right is missing (nothing is taken).
     pub fn take(&self, handle: Handle, rights: Rights) -> Result<Entry, Errno> {
+        self.take_all::<1>(&[handle], rights)?.pop().ok_or(Errno::EBADF)
+    }
+
+    /// Takes up to `N` handles out of the table, all or none. The caller drops the entries when it holds no lock.
+    ///
+    /// # Errors
+    /// EBADF when one names no object, or the same as another one; EPERM when a right is missing (nothing is taken).
+    pub fn take_all<const N: usize>(
+        &self,
+        handles: &[Handle],
+        rights: Rights,
+    ) -> Result<ArrayVec<Entry, N>, Errno> {
         let mut table = self.slots.lock();
-        let index = Self::index(&table, handle)?;
-        let slot = &mut table.slots[index];
-        match &slot.entry {
-            Some(entry) if !entry.rights.contains(rights) => return Err(Errno::EPERM),
-            None => return Err(Errno::EBADF),
-            Some(_) => {}
+        for (position, &handle) in handles.iter().enumerate() {
+            let index = Self::index(&table, handle)?;
+            match &table.slots[index].entry {
+                Some(entry) if !entry.rights.contains(rights) => return Err(Errno::EPERM),
+                Some(_) if !handles[..position].contains(&handle) => {}
+                _ => return Err(Errno::EBADF),
+            }
         }
-        let entry = slot.entry.take().ok_or(Errno::EBADF)?;
-        // The all-ones generation is skipped: the handles up there are `SELF_PROCESS` and `SELF_THREAD`.
-        slot.generation = (slot.generation + 1) % (GENERATIONS - 1);
-        table.free.push(index as u32);
+        let mut taken = ArrayVec::new();
+        for &handle in handles.iter().take(N) {
+            let index = Self::index(&table, handle)?;
+            let slot = &mut table.slots[index];
+            taken.extend(slot.entry.take());
+            // The all-ones generation is skipped: the handles up there are `SELF_PROCESS` and `SELF_THREAD`.
+            slot.generation = (slot.generation + 1) % (GENERATIONS - 1);
+            table.free.push(index as u32);
+        }
         drop(table);
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        OPEN.fetch_sub(1, Ordering::Relaxed);
-        Ok(entry)
+        self.open.fetch_sub(taken.len() as u32, Ordering::Relaxed);
+        OPEN.fetch_sub(taken.len() as u32, Ordering::Relaxed);
+        Ok(taken)
     }
 
     /// Closes every handle and refuses new ones: the process ends.
@@ -167,8 +187,8 @@ impl HandleTable {
         let open = slots.iter().filter(|slot| slot.entry.is_some()).count() as u32;
         self.open.fetch_sub(open, Ordering::Relaxed);
         OPEN.fetch_sub(open, Ordering::Relaxed);
-        // Dropped here, with no lock held: the end of an object may take locks of its own.
-        drop(slots);
+        // With no lock held: the end of an object may take locks of its own.
+        bury(slots.into_iter().filter_map(|slot| slot.entry));
     }
 
     fn index(table: &Slots, handle: Handle) -> Result<usize, Errno> {
@@ -182,5 +202,12 @@ impl HandleTable {
         } else {
             Err(Errno::EBADF)
         }
+    }
+}
+
+impl Drop for HandleTable {
+    /// A process that was never started has not closed its handles.
+    fn drop(&mut self) {
+        self.close_all();
     }
 }

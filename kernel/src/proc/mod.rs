@@ -6,6 +6,7 @@
 //! leaves at its next return to user mode. Used by `ipc`, `sys` and the trap entry.
 #![forbid(unsafe_code)]
 
+mod burial;
 mod exception;
 mod guest;
 mod guest_vmspace;
@@ -19,6 +20,7 @@ mod tests;
 mod thread;
 mod virtual_interrupt;
 
+pub use burial::bury;
 pub use exception::Exception;
 pub use guest::{RunEvent, current_cpu};
 pub use guest_vmspace::GuestVmspace;
@@ -27,7 +29,7 @@ pub use object::{Object, PortRange};
 pub use process::{Process, processes_alive};
 pub use reaper::start_reaper;
 pub use start::start_first_process;
-pub use table::{all, by_id};
+pub use table::{after, by_id};
 pub use tests::TESTS;
 pub use thread::{Thread, threads_alive, with_current};
 pub use virtual_interrupt::check_handler;

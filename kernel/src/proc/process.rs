@@ -106,7 +106,12 @@ impl Process {
         self.ending.load(Ordering::Acquire)
     }
 
-    /// Adds a thread and makes it ready.
+    /// True before the first thread is started.
+    pub fn is_new(&self) -> bool {
+        matches!(self.life.lock().stage, Stage::New)
+    }
+
+    /// Adds a thread, which the caller makes ready.
     ///
     /// # Errors
     /// ESRCH when the process is ending; EBUSY when `first` and it has been started, EINVAL when not `first` and it has not; EAGAIN
@@ -114,7 +119,7 @@ impl Process {
     pub(super) fn add_thread(&self, thread: &Arc<Thread>, first: bool) -> Result<(), Errno> {
         let mut life = self.life.lock();
         match life.stage {
-            Stage::New if first => life.stage = Stage::Running,
+            Stage::New if first => {}
             Stage::Running if first => return Err(Errno::EBUSY),
             Stage::New => return Err(Errno::EINVAL),
             Stage::Running => {}
@@ -123,6 +128,10 @@ impl Process {
         if life.threads.len() >= MAX_THREADS {
             return Err(Errno::EAGAIN);
         }
+        life.threads.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        if first {
+            life.stage = Stage::Running;
+        }
         life.threads.push(thread.clone());
         Ok(())
     }
@@ -130,30 +139,37 @@ impl Process {
     /// Begins the end of the process; the first call decides the status. Returns at once: each thread leaves at its next return
     /// to user mode, waiting ones are woken.
     pub fn end(&self, status: WaitStatus) {
-        let threads = {
+        let was_new = {
             let mut life = self.life.lock();
-            match life.stage {
-                Stage::New => {
-                    // No thread will come to do it.
-                    life.stage = Stage::Ending(status);
-                    Vec::new()
-                }
-                Stage::Running => {
-                    life.stage = Stage::Ending(status);
-                    life.threads.clone()
-                }
+            let was_new = match life.stage {
+                Stage::New => true,
+                Stage::Running => false,
                 Stage::Ending(_) | Stage::Ended(_) => return,
-            }
+            };
+            life.stage = Stage::Ending(status);
+            was_new
         };
         self.ending.store(true, Ordering::Release);
-        if threads.is_empty() {
+        if was_new {
+            // No thread will come to do it.
             self.finish();
+            return;
         }
-        for thread in threads {
+        // One after the other by ascending id, since they go meanwhile, and without memory for a list. None is added any more.
+        let mut last = 0;
+        while let Some(thread) = self.thread_after(last) {
+            last = thread.id();
             let thread: Arc<dyn Schedulable> = thread;
             sched::unpark(&thread);
             sched::reschedule_request(&*thread);
         }
+    }
+
+    /// The thread with the lowest id above `id`.
+    fn thread_after(&self, id: u64) -> Option<Arc<Thread>> {
+        let life = self.life.lock();
+        let later = life.threads.iter().filter(|thread| thread.id() > id);
+        later.min_by_key(|thread| thread.id()).cloned()
     }
 
     /// Ends the process because of an exception that nobody handles, and says so.
@@ -198,7 +214,7 @@ impl Process {
             }
             life.threads.is_empty()
         };
-        thread.wake_waiters();
+        thread.note_gone();
         drop(thread);
         if last {
             self.finish();

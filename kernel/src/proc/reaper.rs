@@ -7,6 +7,7 @@ use crate::sync::{Rank, SpinLock};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use dragonet_abi::Errno;
+use dragonet_abi::process::PRIORITIES;
 use dragonet_abi::time::FOREVER;
 
 struct Reaper {
@@ -21,7 +22,8 @@ static REAPERS: [Reaper; cpu::MAX_CPUS] = [const {
     }
 }; cpu::MAX_CPUS];
 
-const PRIORITY: u8 = 24;
+/// The highest, so that busy programs cannot keep the dead from being buried.
+const PRIORITY: u8 = PRIORITIES as u8 - 1;
 
 /// Starts the reaper of the CPU that runs this code.
 ///

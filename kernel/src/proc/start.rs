@@ -52,14 +52,9 @@ pub fn start_first_process(boot: &BootInfo) -> Result<(), &'static str> {
         .write(stack, &block)
         .map_err(|_| "not enough memory for the first stack")?;
     let frame = TrapFrame::new_user(plan.entry, stack - 8, stack);
-    Thread::start(
-        &process,
-        frame,
-        PRIORITY_DEFAULT as u8,
-        sched::online_mask(),
-        true,
-    )
-    .map_err(|_| "the first thread cannot be started")?;
+    Thread::new(&process, frame, PRIORITY_DEFAULT as u8, sched::online_mask())
+        .and_then(|thread| thread.start(true))
+        .map_err(|_| "the first thread cannot be started")?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use super::Process;
 use crate::sync::{Rank, SpinLock};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
+use core::ops::Bound;
 use dragonet_abi::Errno;
 
 static PROCESSES: SpinLock<BTreeMap<u64, Weak<Process>>> = SpinLock::new(Rank::Processes, BTreeMap::new());
@@ -27,7 +27,9 @@ pub fn by_id(id: u64) -> Result<Arc<Process>, Errno> {
     found.ok_or(Errno::ESRCH)
 }
 
-/// Every process, by ascending id.
-pub fn all() -> Vec<Arc<Process>> {
-    PROCESSES.lock().values().filter_map(Weak::upgrade).collect()
+/// The process with the lowest id above `id`.
+pub fn after(id: u64) -> Option<Arc<Process>> {
+    let processes = PROCESSES.lock();
+    let mut later = processes.range((Bound::Excluded(id), Bound::Unbounded));
+    later.find_map(|(_, process)| process.upgrade())
 }

@@ -9,9 +9,9 @@ use crate::arch::thread::ThreadContext;
 use crate::arch::trap::TrapFrame;
 use crate::debug::counters;
 use crate::ipc::CallSlot;
-use crate::pmap;
 use crate::sched::{self, Schedulable, Task, TimerKey, WaitQueue};
 use crate::sync::{Rank, SpinLock};
+use crate::{mm, pmap};
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -45,6 +45,24 @@ struct OwnTimer {
     deadline: u64,
 }
 
+impl OwnTimer {
+    fn stop(&mut self) {
+        if let Some(key) = self.key.take() {
+            sched::stop_timer(key);
+        }
+    }
+}
+
+/// When a timer that has passed fires next; FOREVER for never. Periods that are over are skipped: one that begins far in the
+/// past would catch up with one interrupt after the other.
+pub(super) const fn next_deadline(deadline: u64, period: u64, now: u64) -> u64 {
+    if period == 0 {
+        return FOREVER;
+    }
+    let over = now.saturating_sub(deadline) / period;
+    deadline.saturating_add(period.saturating_mul(over.saturating_add(1)))
+}
+
 const TIMER_OWN: u8 = 2;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -63,17 +81,17 @@ extern "C" fn begin(_: usize) -> ! {
 }
 
 impl Thread {
-    /// Starts a thread of `process` at `entry` with the given stack pointer and `rdi` = argument. `first`: the one that starts the process.
+    /// A thread of `process` that will begin with the registers of `frame`. It does nothing before [`Thread::start`].
     ///
     /// # Errors
-    /// ENOMEM, and those of the process: ESRCH, EBUSY, EINVAL, EAGAIN.
-    pub fn start(
+    /// ENOMEM.
+    pub fn new(
         process: &Arc<Process>,
         frame: TrapFrame,
         priority: u8,
         affinity: u64,
-        first: bool,
     ) -> Result<Arc<Self>, Errno> {
+        mm::check_headroom()?;
         let context = ThreadContext::new(begin, 0, Some(frame))?;
         let cpu = super::guest::current_cpu() as usize;
         let thread = Arc::new_cyclic(|me| Thread {
@@ -100,9 +118,21 @@ impl Thread {
             ended: WaitQueue::new(),
         });
         ALIVE.fetch_add(1, Ordering::Relaxed);
-        process.add_thread(&thread, first)?;
-        sched::make_ready(thread.clone());
         Ok(thread)
+    }
+
+    /// Lets a new thread run. `first`: it is the one that starts the process.
+    ///
+    /// # Errors
+    /// ESRCH when the process is ending; EBUSY when `first` and it has been started, EINVAL when not `first` and it has not; EAGAIN
+    /// at the limit of threads; ENOMEM. The thread is gone then.
+    pub fn start(self: &Arc<Self>, first: bool) -> Result<(), Errno> {
+        if let Err(errno) = self.process.add_thread(self, first) {
+            self.note_gone();
+            return Err(errno);
+        }
+        sched::make_ready(self.clone());
+        Ok(())
     }
 
     /// Thread id, never used again.
@@ -172,10 +202,7 @@ impl Thread {
 
     fn leave_for_good(&self) -> ! {
         self.abandon_guest();
-        let key = self.timer.lock().key.take();
-        if let Some(key) = key {
-            sched::stop_timer(key);
-        }
+        self.timer.lock().stop();
         counters::count(Counter::ThreadExit);
         sched::end_current()
     }
@@ -183,9 +210,7 @@ impl Thread {
     /// Sets the thread's own timer (`timer_set`); FOREVER stops it.
     pub fn set_timer(self: &Arc<Self>, deadline: u64, period: u64, bit: u8) {
         let mut timer = self.timer.lock();
-        if let Some(key) = timer.key.take() {
-            sched::stop_timer(key);
-        }
+        timer.stop();
         timer.period = period;
         timer.bit = bit;
         timer.deadline = deadline;
@@ -202,11 +227,10 @@ impl Thread {
             if now < timer.deadline || self.must_go() {
                 return;
             }
-            timer.key = None;
-            if timer.period == 0 {
-                timer.deadline = FOREVER;
-            } else {
-                timer.deadline = timer.deadline.saturating_add(timer.period).max(now + 1);
+            // Set anew to a time that has passed as well, it may have two entries in flight; one is enough.
+            timer.stop();
+            timer.deadline = next_deadline(timer.deadline, timer.period, now);
+            if timer.deadline != FOREVER {
                 timer.key = Some(sched::start_timer(timer.deadline, self.clone(), TIMER_OWN));
             }
             timer.bit
@@ -222,13 +246,13 @@ impl Thread {
 
     /// Called by the reaper: the thread is off its CPU for good.
     pub(super) fn finish(self: Arc<Self>) {
-        self.gone.store(true, Ordering::Release);
         let process = self.process.clone();
         process.thread_gone(self);
     }
 
     /// Tells those who wait for the thread that it is gone.
-    pub(super) fn wake_waiters(&self) {
+    pub(super) fn note_gone(&self) {
+        self.gone.store(true, Ordering::Release);
         self.ended.wake_all();
     }
 
@@ -275,6 +299,13 @@ impl Schedulable for Thread {
 
     fn timer_expired(self: Arc<Self>, kind: u8, now: u64) -> Option<u64> {
         if kind == TIMER_RUN {
+            // From here on it has passed, even if the clock of the CPU that runs the thread is a little behind this one's. A timer of an
+            // earlier RUN that was stopped on its way here changes nothing.
+            let _later = self
+                .run_deadline
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |deadline| {
+                    (deadline <= now).then_some(0)
+                });
             sched::reschedule_request(&*self);
         } else {
             self.own_timer_expired(now);

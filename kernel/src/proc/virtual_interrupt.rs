@@ -13,6 +13,10 @@ use dragonet_abi::counters::Counter;
 use dragonet_abi::layout::USER_END;
 use dragonet_abi::virtual_interrupt::{InterruptFrame, RED_ZONE};
 
+/// Bits of RFLAGS (Intel SDM volume 1, section 3.4.3).
+const TRAP_FLAG: u64 = 1 << 8;
+const DIRECTION_FLAG: u64 = 1 << 10;
+
 /// A thread's virtual interrupts.
 pub struct VirtualInterrupts {
     pending: AtomicU64,
@@ -105,6 +109,8 @@ impl Thread {
             return;
         }
         counters::count(Counter::VirtualInterruptDelivered);
+        // A function may expect the direction flag to be clear, and nobody single-steps into it.
+        frame.rflags &= !(DIRECTION_FLAG | TRAP_FLAG);
         frame.rip = handler;
         frame.rdi = below;
         frame.rsp = stack;

@@ -84,6 +84,12 @@ pub(super) fn this(_irqs: &IrqsOff) -> &'static CpuScheduler {
     &CPUS[cpu::index()]
 }
 
+/// True if a thread may run on a CPU: its affinity names it, or none that is there.
+pub(super) fn may_run_on(thread: &dyn Schedulable, index: usize) -> bool {
+    let affinity = thread.task().affinity();
+    affinity >> index & 1 != 0 || affinity & ONLINE.load(Ordering::Relaxed) == 0
+}
+
 /// When the current thread of a CPU must let others run.
 pub(super) fn quantum_end(index: usize) -> u64 {
     CPUS[index].quantum_end.load(Ordering::Relaxed)
@@ -101,16 +107,15 @@ pub fn make_ready(thread: Arc<dyn Schedulable>) {
     task.set_state(State::Ready);
     let priority = task.priority();
     let cpu = &CPUS[target];
-    let was_empty = {
+    let (was_empty, running) = {
         let mut queue = cpu.queue.lock();
         let was_empty = queue.is_empty();
         queue.push(usize::from(priority), thread);
         cpu.ready.store(queue.len(), Ordering::Relaxed);
-        was_empty
+        // Read under the lock under which `pick` writes it and an idle CPU takes its last look: whoever chose before this
+        // push is known here, and whoever chooses after it sees the thread.
+        (was_empty, cpu.current_priority.load(Ordering::Relaxed))
     };
-    // Pairs with the fence in `prepare_idle`: either the target's last look at its queue sees the thread, or we see it idle.
-    core::sync::atomic::fence(Ordering::SeqCst);
-    let running = cpu.current_priority.load(Ordering::Relaxed);
     let preempts = running == IDLE || priority > running;
     if target == here {
         if preempts {
@@ -163,26 +168,34 @@ impl CpuScheduler {
         let mut queue = self.queue.lock();
         let next = queue.pop(minimum);
         self.ready.store(queue.len(), Ordering::Relaxed);
+        if let Some(next) = &next {
+            // It will run: whoever queues another thread from here on compares it with this one.
+            self.current_priority
+                .store(next.task().priority(), Ordering::Relaxed);
+        }
         next
     }
 
-    /// Takes a thread from the queue of the CPU with the most, for a CPU that would idle.
+    /// Takes a thread from the longest queue that has one for this CPU, for a CPU that would idle.
     pub(super) fn steal(&self, here: usize) -> Option<Arc<dyn Schedulable>> {
-        let online = ONLINE.load(Ordering::Relaxed);
-        let victim = (0..cpu::MAX_CPUS)
-            .filter(|&index| index != here && online >> index & 1 != 0)
-            .map(|index| (CPUS[index].ready.load(Ordering::Relaxed), index))
-            .filter(|&(ready, _)| ready > 0)
-            .max()?;
-        let mut queue: SpinLockGuard<'_, _> = CPUS[victim.1].queue.lock();
-        let taken = queue.take_first(|thread| thread.task().affinity() >> here & 1 != 0);
-        CPUS[victim.1].ready.store(queue.len(), Ordering::Relaxed);
-        drop(queue);
-        if let Some(thread) = &taken {
-            thread.task().cpu.store(here, Ordering::Relaxed);
-            counters::count(Counter::Migration);
+        let mut untried = ONLINE.load(Ordering::Relaxed) & !(1 << here);
+        loop {
+            let (_, victim) = (0..cpu::MAX_CPUS)
+                .filter(|&index| untried >> index & 1 != 0)
+                .map(|index| (CPUS[index].ready.load(Ordering::Relaxed), index))
+                .filter(|&(ready, _)| ready > 0)
+                .max()?;
+            untried &= !(1 << victim);
+            let mut queue: SpinLockGuard<'_, _> = CPUS[victim].queue.lock();
+            let taken = queue.take_first(|thread| thread.task().affinity() >> here & 1 != 0);
+            CPUS[victim].ready.store(queue.len(), Ordering::Relaxed);
+            drop(queue);
+            if let Some(thread) = taken {
+                thread.task().cpu.store(here, Ordering::Relaxed);
+                counters::count(Counter::Migration);
+                return Some(thread);
+            }
         }
-        taken
     }
 
     /// The thread that runs when there is no other.
@@ -201,8 +214,9 @@ impl CpuScheduler {
         }
     }
 
-    /// Starts a quantum for the current thread if others wait and none runs yet, or the last is over.
-    pub(super) fn ensure_quantum(&self, irqs: &IrqsOff) {
+    /// The current thread goes on, with this priority: starts a quantum if others wait and none runs yet, or the last is over.
+    pub(super) fn go_on(&self, irqs: &IrqsOff, priority: u8) {
+        self.current_priority.store(priority, Ordering::Relaxed);
         let end = self.quantum_end.load(Ordering::Relaxed);
         if self.ready.load(Ordering::Relaxed) == 0 {
             self.quantum_end.store(FOREVER, Ordering::Relaxed);
@@ -214,7 +228,6 @@ impl CpuScheduler {
     /// Announces that this CPU will sleep, and says whether it may: nothing is ready.
     pub(super) fn prepare_idle(&self, index: usize) -> bool {
         IDLE_CPUS.fetch_or(1 << index, Ordering::SeqCst);
-        core::sync::atomic::fence(Ordering::SeqCst);
         self.queue.lock().is_empty()
     }
 

@@ -19,7 +19,9 @@ pub use cpu::{init, make_ready, online_mask};
 pub use current::{current, with_current};
 pub use kernel_thread::{KernelThread, begin_thread, spawn_kernel_thread};
 pub use park::{park, unpark};
-pub use switch::{end_current, idle_loop, move_if_needed, preempt_if_due, reschedule_request, yield_now};
+pub use switch::{
+    end_current, idle_loop, move_if_needed, offer, preempt_if_due, reconsider, reschedule_request, yield_now,
+};
 pub use task::{Schedulable, State, Task};
 pub use tests::TESTS;
 pub use timer::{TimerKey, on_timer_interrupt, start_timer, stop_timer};

@@ -9,6 +9,7 @@ use super::switch::{After, switch_away};
 use super::task::{Schedulable, State, Task};
 use super::{cpu, timer};
 use crate::arch::irq::IrqGuard;
+use crate::{pmap, sync};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use dragonet_abi::time::FOREVER;
@@ -33,17 +34,23 @@ pub fn park(deadline: u64) {
             timer::stop_timer(key);
         }
     }
-    token.store(RUNNING, Ordering::SeqCst);
+    // A swap, not a store: what was done before an unpark that it overwrites is seen after it.
+    token.swap(RUNNING, Ordering::SeqCst);
 }
 
-/// Leaves the token: the thread's current or next [`park`] returns.
+/// Leaves the token: the thread's current or next [`park`] returns. The caller holds no lock: the CPU that is just leaving the
+/// thread's stack may need it to get on.
 pub fn unpark(thread: &Arc<dyn Schedulable>) {
     let task = thread.task();
-    let _guard = IrqGuard::new();
+    let guard = IrqGuard::new();
+    sync::assert_none_held("waking a thread");
     if task.token.swap(NOTIFIED, Ordering::SeqCst) == PARKED {
         // It may be between setting the token and leaving its stack on another CPU; it cannot be on this one, where interrupts
-        // were off from there on.
-        task.context.wait_until_switched_out();
+        // were off from there on. That CPU waits for nobody but, for memory or a lock, for answers to its invalidations.
+        while !task.context.is_switched_out() {
+            pmap::serve(guard.witness());
+            core::hint::spin_loop();
+        }
         cpu::make_ready(thread.clone());
     }
 }

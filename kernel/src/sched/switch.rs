@@ -30,6 +30,15 @@ pub(super) fn request(irqs: &IrqsOff, bits: u32) {
 /// Asks the CPU that runs `thread` to look at it before going on in user mode; sends an IPI only if that is another CPU and
 /// the thread is running there.
 pub fn reschedule_request(thread: &dyn Schedulable) {
+    notify(thread, work::ATTENTION);
+}
+
+/// The same after a change of the thread's priority or affinity: the CPU that runs it chooses again.
+pub fn reconsider(thread: &dyn Schedulable) {
+    notify(thread, work::RESCHEDULE);
+}
+
+fn notify(thread: &dyn Schedulable, bits: u32) {
     let guard = IrqGuard::new();
     let task = thread.task();
     if task.state() != State::Running {
@@ -38,9 +47,9 @@ pub fn reschedule_request(thread: &dyn Schedulable) {
     }
     let target = task.cpu();
     if target == machine::index() {
-        request(guard.witness(), work::ATTENTION);
+        request(guard.witness(), bits);
     } else {
-        machine::by_index(target).request_work(work::ATTENTION);
+        machine::by_index(target).request_work(bits);
         crate::arch::apic::send(target, crate::arch::apic::Vector::Reschedule);
     }
 }
@@ -50,9 +59,21 @@ pub fn yield_now() {
     give_way(0);
 }
 
-/// Called before a return to user mode with the RESCHEDULE bit: switches if a better thread waits, or an equal one and
-/// the quantum is over.
+/// Lets others run if this CPU has been asked to: for calls that take long, between two pieces of their work.
+pub fn offer() {
+    let asked = {
+        let guard = IrqGuard::new();
+        machine::slot(guard.witness()).work.load(Ordering::Relaxed) & work::RESCHEDULE != 0
+    };
+    if asked {
+        preempt_if_due();
+    }
+}
+
+/// Called before a return to user mode with the RESCHEDULE bit: switches if the thread may no longer run here, a better
+/// thread waits, or an equal one and the quantum is over.
 pub fn preempt_if_due() {
+    move_if_needed();
     let over = cpu::quantum_end(machine::index()) <= clock::now();
     give_way(usize::from(!over));
 }
@@ -60,8 +81,8 @@ pub fn preempt_if_due() {
 /// Leaves this CPU if the current thread's affinity no longer allows it.
 pub fn move_if_needed() {
     let guard = IrqGuard::new();
-    let allowed = current::with_current(|thread| thread.task().affinity()).unwrap_or(u64::MAX);
-    if allowed >> machine::index() & 1 == 0 {
+    let stays = current::with_current(|thread| cpu::may_run_on(thread, machine::index())).unwrap_or(true);
+    if !stays {
         let here = cpu::this(guard.witness());
         let next = here.pick(0).unwrap_or_else(|| here.idle().clone());
         switch_to(guard.witness(), next, After::Requeue);
@@ -70,11 +91,12 @@ pub fn move_if_needed() {
 
 fn give_way(above: usize) {
     let guard = IrqGuard::new();
-    let own = current::with_current(|thread| usize::from(thread.task().priority())).unwrap_or(0);
-    if let Some(next) = cpu::this(guard.witness()).pick(own + above) {
+    let own = current::with_current(|thread| thread.task().priority()).unwrap_or(0);
+    let here = cpu::this(guard.witness());
+    if let Some(next) = here.pick(usize::from(own) + above) {
         switch_to(guard.witness(), next, After::Requeue);
     } else {
-        cpu::this(guard.witness()).ensure_quantum(guard.witness());
+        here.go_on(guard.witness(), own);
     }
 }
 
@@ -132,6 +154,10 @@ pub(super) fn finish_switch(irqs: &IrqsOff) {
         thread.switched_in(irqs);
         if thread.needs_attention() {
             request(irqs, work::ATTENTION);
+        }
+        // It was queued here before its affinity changed.
+        if !cpu::may_run_on(thread, machine::index()) {
+            request(irqs, work::RESCHEDULE);
         }
     });
     let Some((previous, after)) = taken else { return };

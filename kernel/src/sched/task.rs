@@ -98,7 +98,7 @@ impl Task {
 
     /// Sets the priority, which takes effect when the thread is next queued.
     pub fn set_priority(&self, priority: u8) {
-        self.priority.store(priority.min(31), Ordering::Relaxed);
+        self.priority.store(priority.min(31), Ordering::SeqCst);
     }
 
     /// CPUs on which it may run, a bit each.
@@ -108,7 +108,7 @@ impl Task {
 
     /// Sets the CPUs on which it may run; the caller has checked that one of them is online.
     pub fn set_affinity(&self, mask: u64) {
-        self.affinity.store(mask, Ordering::Relaxed);
+        self.affinity.store(mask, Ordering::SeqCst);
     }
 
     /// Nanoseconds on a CPU, up to the last switch.

@@ -36,7 +36,60 @@ pub const TESTS: &[Test] = &[
         name: "sched::a_wait_queue_wakes_every_waiter",
         run: wait_queue,
     },
+    Test {
+        name: "sched::an_idle_cpu_takes_work_past_bound_threads_of_another_cpu",
+        run: steal_past_bound_threads,
+    },
 ];
+
+/// Holds its CPU, which is what it is bound to, until told to stop.
+fn hold_cpu() {
+    HOLDERS.fetch_add(1, Ordering::SeqCst);
+    while RELEASED.load(Ordering::SeqCst) >> cpu::index() & 1 == 0 {
+        core::hint::spin_loop();
+    }
+    HOLDERS.fetch_sub(1, Ordering::SeqCst);
+}
+
+static HOLDERS: AtomicUsize = AtomicUsize::new(0);
+/// CPUs whose holders may stop, a bit each.
+static RELEASED: AtomicU64 = AtomicU64::new(0);
+static MOVED: AtomicU64 = AtomicU64::new(0);
+
+/// CPU 1 has the longest queue, all of it bound to it; CPU 2 has one thread that CPU 3 may run.
+fn steal_past_bound_threads() -> Result<(), &'static str> {
+    if cpu::count() < 4 {
+        return Ok(());
+    }
+    RELEASED.store(0, Ordering::SeqCst);
+    MOVED.store(0, Ordering::SeqCst);
+    let spawn =
+        |body, affinity| spawn_kernel_thread(body, 16, affinity).map_err(|_| "no memory for a thread");
+    for index in 1..4 {
+        spawn(hold_cpu, 1 << index)?;
+    }
+    let held = eventually(|| HOLDERS.load(Ordering::SeqCst) == 3);
+    spawn(nothing, 1 << 1)?;
+    spawn(nothing, 1 << 1)?;
+    spawn(note_moved, 1 << 2 | 1 << 3)?;
+    RELEASED.store(1 << 3, Ordering::SeqCst);
+    let moved = held && eventually(|| MOVED.load(Ordering::SeqCst) == 1);
+    RELEASED.store(u64::MAX, Ordering::SeqCst);
+    if !eventually(|| HOLDERS.load(Ordering::SeqCst) == 0) || !held {
+        return Err("a bound thread did not run");
+    }
+    if moved {
+        Ok(())
+    } else {
+        Err("an idle CPU left a thread waiting behind bound ones of another CPU")
+    }
+}
+
+fn nothing() {}
+
+fn note_moved() {
+    MOVED.store(1, Ordering::SeqCst);
+}
 
 const SECOND: u64 = 1_000_000_000;
 

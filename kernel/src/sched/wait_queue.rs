@@ -26,7 +26,7 @@ impl WaitQueue {
     /// whenever the thread would go on waiting.
     ///
     /// # Errors
-    /// ETIMEDOUT when `deadline` (monotonic) passes first, or what `interrupted` says.
+    /// ETIMEDOUT when `deadline` (monotonic) passes first, ENOMEM, or what `interrupted` says.
     pub fn wait<R>(
         &self,
         deadline: u64,
@@ -35,7 +35,11 @@ impl WaitQueue {
     ) -> Result<R, Errno> {
         let me = current();
         loop {
-            self.waiters.lock().push_back(me.clone());
+            {
+                let mut waiters = self.waiters.lock();
+                waiters.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+                waiters.push_back(me.clone());
+            }
             // The thread is in the list before it looks: whoever makes the condition true later finds it there.
             let outcome = match ready() {
                 Some(value) => Some(Ok(value)),

@@ -3,7 +3,9 @@
 use super::{Call, deadline_after};
 use crate::ipc::{self, ClientEnd, Parcel, ServerEnd};
 use crate::proc::{Entry, Object};
+use crate::sched;
 use crate::vm::copy;
+use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use dragonet_abi::channel::{Message, MessageInfo, WORDS};
 use dragonet_abi::{Errno, Handle, Rights};
@@ -12,7 +14,7 @@ use dragonet_abi::{Errno, Handle, Rights};
 pub fn create(call: &Call) -> Result<u64, Errno> {
     crate::mm::check_headroom()?;
     let handles = call.process().handles();
-    let (server, client) = ipc::create();
+    let (server, client) = ipc::create()?;
     let server = handles.insert(Entry {
         object: Object::ChannelServer(server),
         rights: ServerEnd::RIGHTS,
@@ -42,26 +44,12 @@ fn parcel_of(call: &Call) -> Result<Parcel, Errno> {
         return Err(Errno::EINVAL);
     }
     let words = [frame.rdx, frame.r10, frame.r8, frame.r9, frame.r12, frame.r13];
-    let handles = call.process().handles();
-    let moved = &words[WORDS - info.handles()..];
-    // All are checked before the first one moves, so that a refused message moves nothing.
-    for &word in moved {
-        let handle = u32::try_from(word).map(Handle).map_err(|_| Errno::EBADF)?;
-        handles.get_with(handle, Rights::TRANSFER)?;
+    let mut moved = ArrayVec::<Handle, WORDS>::new();
+    for &word in &words[WORDS - info.handles()..] {
+        moved.push(u32::try_from(word).map(Handle).map_err(|_| Errno::EBADF)?);
     }
-    let mut entries = ArrayVec::new();
-    for &word in moved {
-        match handles.take(Handle(word as u32), Rights::TRANSFER) {
-            Ok(entry) => entries.push(entry),
-            Err(errno) => {
-                // Named twice, or closed by another thread meanwhile: what was taken goes back, under new handles.
-                for entry in entries {
-                    let _new_handle = handles.insert(entry)?;
-                }
-                return Err(errno);
-            }
-        }
-    }
+    // All or none: a refused message moves nothing.
+    let entries = call.process().handles().take_all(&moved, Rights::TRANSFER)?;
     Ok(Parcel {
         message: Message { info, words },
         entries,
@@ -108,18 +96,31 @@ pub fn receive(call: &mut Call) -> Result<u64, Errno> {
     let deadline = deadline_after(call.argument(1));
     loop {
         let (reply, parcel) = ipc::receive(call.thread, &server, deadline)?;
-        // A caller whose handles do not fit is told; the receiver waits for the next.
-        if let Err(errno) = unpack(call, parcel) {
-            // A caller that gave up meanwhile needs no answer.
-            let _unanswered = reply.answer(Err(errno));
-            continue;
-        }
-        let reply = Object::Reply(alloc::sync::Arc::new(reply));
+        let reply = Arc::new(reply);
+        // The token first: a message that has been unpacked must arrive.
         let token = call.process().handles().insert(Entry {
-            object: reply,
+            object: Object::Reply(reply.clone()),
             rights: Rights::empty(),
-        })?;
-        return Ok(u64::from(token.0));
+        });
+        let outcome = token.and_then(|token| match unpack(call, parcel) {
+            Ok(()) => Ok(token),
+            Err(errno) => {
+                drop(call.process().handles().take(token, Rights::empty()));
+                Err(errno)
+            }
+        });
+        match outcome {
+            Ok(token) => return Ok(u64::from(token.0)),
+            // A caller that gave up meanwhile needs no answer.
+            Err(errno) => {
+                let _unanswered = reply.answer(Err(errno));
+            }
+        }
+        // A caller whose handles do not fit has been told; the receiver waits for the next. Callers that go on like this for ever
+        // keep it neither from ending nor from giving way. Without room for a token there is no point in it.
+        token?;
+        call.thread.interrupted()?;
+        sched::offer();
     }
 }
 

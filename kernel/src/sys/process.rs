@@ -6,6 +6,7 @@ use crate::arch::trap::TrapFrame;
 use crate::proc::{self, Entry, GuestVmspace, Object, Process, Thread};
 use crate::sched;
 use crate::vm::copy;
+use alloc::sync::Arc;
 use dragonet_abi::layout::{MAX_NAME, USER_END};
 use dragonet_abi::process::{ENDED_EXIT, ENDED_KILLED, PRIORITY_DEFAULT, ProcessInfo, WaitStatus};
 use dragonet_abi::{Errno, Rights};
@@ -39,18 +40,22 @@ pub fn start(call: &Call) -> Result<u64, Errno> {
     let (entry, stack) = (call.argument(1), call.argument(2));
     check_start(entry, stack)?;
     let frame = TrapFrame::new_user(entry, stack, call.argument(3));
-    let thread = Thread::start(
-        &process,
-        frame,
-        PRIORITY_DEFAULT as u8,
-        sched::online_mask(),
-        true,
-    )?;
-    let entry = Entry {
-        object: Object::Thread(thread),
+    let thread = Thread::new(&process, frame, PRIORITY_DEFAULT as u8, sched::online_mask())?;
+    start_with_handle(call, &thread, true)
+}
+
+/// Starts a thread and returns the caller's handle of it. The handle comes first, so that a call that fails has started nothing.
+pub(super) fn start_with_handle(call: &Call, thread: &Arc<Thread>, first: bool) -> Result<u64, Errno> {
+    let handles = call.process().handles();
+    let handle = handles.insert(Entry {
+        object: Object::Thread(thread.clone()),
         rights: Thread::RIGHTS,
-    };
-    Ok(u64::from(call.process().handles().insert(entry)?.0))
+    })?;
+    if let Err(errno) = thread.start(first) {
+        drop(handles.take(handle, Rights::empty()));
+        return Err(errno);
+    }
+    Ok(u64::from(handle.0))
 }
 
 /// `process_exit(status)`: takes effect at the return to user mode.
@@ -107,6 +112,14 @@ pub fn give(call: &Call) -> Result<u64, Errno> {
     if !entry.rights.contains(rights | Rights::TRANSFER) {
         return Err(Errno::EPERM);
     }
+    // Two new processes that hold each other, or one that holds itself, would never be freed: nobody is left to close their
+    // handles. A process that has been started closes them when it ends.
+    if let Object::Process(given) = &entry.object
+        && process.is_new()
+        && given.is_new()
+    {
+        return Err(Errno::EBUSY);
+    }
     Ok(u64::from(
         process
             .handles()
@@ -123,10 +136,11 @@ pub fn list(call: &Call) -> Result<u64, Errno> {
     call.system(0, Rights::INSPECT)?;
     let (address, count) = (call.argument(1), call.argument(2));
     let mut written = 0u64;
-    for process in proc::all() {
-        if written >= count {
-            break;
-        }
+    let mut last = 0;
+    while written < count
+        && let Some(process) = proc::after(last)
+    {
+        last = process.id();
         let offset = written * size_of::<ProcessInfo>() as u64;
         copy::write(address.checked_add(offset).ok_or(Errno::EFAULT)?, &process.info())?;
         written += 1;

@@ -3,7 +3,7 @@
 use super::{Call, deadline_after};
 use crate::arch::segments;
 use crate::arch::trap::TrapFrame;
-use crate::proc::{Entry, Object, Thread, current_cpu};
+use crate::proc::{Thread, current_cpu};
 use crate::sched::{self, Schedulable};
 use dragonet_abi::process::{PRIORITIES, ThreadControl};
 use dragonet_abi::{Errno, Rights};
@@ -19,18 +19,8 @@ pub fn create(call: &Call) -> Result<u64, Errno> {
     };
     check_affinity(affinity)?;
     let frame = TrapFrame::new_user(entry, stack, call.argument(2));
-    let thread = Thread::start(
-        call.process(),
-        frame,
-        call.thread.task().priority(),
-        affinity,
-        false,
-    )?;
-    let entry = Entry {
-        object: Object::Thread(thread),
-        rights: Thread::RIGHTS,
-    };
-    Ok(u64::from(call.process().handles().insert(entry)?.0))
+    let thread = Thread::new(call.process(), frame, call.thread.task().priority(), affinity)?;
+    super::process::start_with_handle(call, &thread, false)
 }
 
 fn check_affinity(mask: u64) -> Result<(), Errno> {
@@ -63,6 +53,7 @@ pub fn control(call: &Call) -> Result<u64, Errno> {
                 .ok()
                 .filter(|&priority| usize::from(priority) < PRIORITIES);
             thread.task().set_priority(priority.ok_or(Errno::EINVAL)?);
+            sched::reconsider(&*thread);
             Ok(0)
         }
         ThreadControl::SetAffinity => {
@@ -70,6 +61,8 @@ pub fn control(call: &Call) -> Result<u64, Errno> {
             thread.task().set_affinity(value);
             if own {
                 sched::move_if_needed();
+            } else {
+                sched::reconsider(&*thread);
             }
             Ok(0)
         }

@@ -4,6 +4,7 @@ use super::memory::{map_arguments, protection_of};
 use super::user_slice::{PIECE, zeroed};
 use super::{Call, Outcome};
 use crate::proc::{Entry, GuestVmspace, Object};
+use crate::sched;
 use crate::vm::copy;
 use alloc::sync::Arc;
 use dragonet_abi::memory::{Advice, MapRequest};
@@ -103,6 +104,7 @@ pub fn pread(call: &Call) -> Result<u64, Errno> {
         if read < size {
             break;
         }
+        sched::offer();
     }
     Ok(done)
 }
@@ -127,6 +129,7 @@ pub fn pwrite(call: &Call) -> Result<u64, Errno> {
         if written < size {
             break;
         }
+        sched::offer();
     }
     Ok(done)
 }

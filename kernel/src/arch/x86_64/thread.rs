@@ -124,10 +124,8 @@ impl ThreadContext {
         self.switched_out.store(true, Ordering::Release);
     }
 
-    /// Waits for the CPU that is just switching away from this thread. Bounded: that CPU has interrupts off and waits for nobody.
-    pub fn wait_until_switched_out(&self) {
-        while !self.switched_out.load(Ordering::Acquire) {
-            core::hint::spin_loop();
-        }
+    /// False while a CPU runs the thread, or is just switching away from it.
+    pub fn is_switched_out(&self) -> bool {
+        self.switched_out.load(Ordering::Acquire)
     }
 }

@@ -14,8 +14,15 @@ pub fn refused() -> Result<(), &'static str> {
         let object = MemoryObject::anonymous(4 * PAGE).map_err(|_| "no object")?;
         let good = anonymous(BASE, 1);
         let shared = of_object(BASE, 1, &object, MapFlags::SHARED);
-        let fixed = |address, length| MapArguments { address, length, ..good.clone() };
-        let flags = |flags| MapArguments { flags, ..good.clone() };
+        let fixed = |address, length| MapArguments {
+            address,
+            length,
+            ..good.clone()
+        };
+        let flags = |flags| MapArguments {
+            flags,
+            ..good.clone()
+        };
         let protection = |bits| MapArguments {
             protection: Protection::from_bits_retain(bits),
             ..good.clone()
@@ -24,49 +31,125 @@ pub fn refused() -> Result<(), &'static str> {
         for (arguments, errno, text) in [
             (fixed(BASE + 1, PAGE), Errno::EINVAL, "misaligned"),
             (fixed(BASE, 0), Errno::EINVAL, "no length"),
-            (fixed(BASE, u64::MAX), Errno::EINVAL, "a length that cannot be rounded"),
+            (
+                fixed(BASE, u64::MAX),
+                Errno::EINVAL,
+                "a length that cannot be rounded",
+            ),
             (fixed(BASE, u64::MAX - PAGE), Errno::EINVAL, "a length that wraps"),
             (fixed(0, PAGE), Errno::EINVAL, "page 0"),
-            (fixed(USER_START - PAGE, PAGE), Errno::EINVAL, "below the first address"),
+            (
+                fixed(USER_START - PAGE, PAGE),
+                Errno::EINVAL,
+                "below the first address",
+            ),
             (fixed(USER_END, PAGE), Errno::EINVAL, "above the last address"),
-            (fixed(USER_END - PAGE, 2 * PAGE), Errno::EINVAL, "across the last address"),
+            (
+                fixed(USER_END - PAGE, 2 * PAGE),
+                Errno::EINVAL,
+                "across the last address",
+            ),
             (fixed(0x8000_0000_0000, PAGE), Errno::EINVAL, "non-canonical"),
             (fixed(0xffff_8000_0000_0000, PAGE), Errno::EINVAL, "the kernel"),
-            (flags(MapFlags::ANONYMOUS), Errno::EINVAL, "neither shared nor private"),
-            (flags(good.flags | MapFlags::SHARED), Errno::EINVAL, "shared and private"),
-            (flags(good.flags - MapFlags::ANONYMOUS), Errno::EINVAL, "no object"),
             (
-                flags(good.flags - MapFlags::FIXED | MapFlags::EXCLUSIVE),
+                flags(MapFlags::ANONYMOUS),
+                Errno::EINVAL,
+                "neither shared nor private",
+            ),
+            (
+                flags(good.flags | MapFlags::SHARED),
+                Errno::EINVAL,
+                "shared and private",
+            ),
+            (
+                flags(good.flags - MapFlags::ANONYMOUS),
+                Errno::EINVAL,
+                "no object",
+            ),
+            (
+                flags((good.flags - MapFlags::FIXED) | MapFlags::EXCLUSIVE),
                 Errno::EINVAL,
                 "exclusive without fixed",
             ),
-            (flags(MapFlags::from_bits_retain(good.flags.bits() | 1 << 20)), Errno::EINVAL, "unknown flags"),
+            (
+                flags(MapFlags::from_bits_retain(good.flags.bits() | 1 << 20)),
+                Errno::EINVAL,
+                "unknown flags",
+            ),
             (protection(8), Errno::EINVAL, "unknown protection"),
             (protection(2), Errno::EINVAL, "write only"),
             (protection(4), Errno::EINVAL, "execute only"),
             (protection(7), Errno::EINVAL, "write and execute"),
             (
-                MapArguments { flags: good.flags, ..shared.clone() },
+                MapArguments {
+                    flags: good.flags,
+                    ..shared.clone()
+                },
                 Errno::EINVAL,
                 "anonymous with an object",
             ),
-            (MapArguments { offset: 1, ..shared.clone() }, Errno::EINVAL, "a misaligned offset"),
-            (MapArguments { offset: 4 * PAGE, ..shared.clone() }, Errno::ERANGE, "behind the object"),
-            (MapArguments { length: 5 * PAGE, ..shared.clone() }, Errno::ERANGE, "beyond the object"),
-            (MapArguments { offset: !0xfff, ..shared.clone() }, Errno::ERANGE, "an offset that wraps"),
-            (MapArguments { maximum: READ, ..shared.clone() }, Errno::EACCES, "more than the rights"),
             (
-                MapArguments { maximum: Protection::empty(), protection: READ, ..shared.clone() },
+                MapArguments {
+                    offset: 1,
+                    ..shared.clone()
+                },
+                Errno::EINVAL,
+                "a misaligned offset",
+            ),
+            (
+                MapArguments {
+                    offset: 4 * PAGE,
+                    ..shared.clone()
+                },
+                Errno::ERANGE,
+                "behind the object",
+            ),
+            (
+                MapArguments {
+                    length: 5 * PAGE,
+                    ..shared.clone()
+                },
+                Errno::ERANGE,
+                "beyond the object",
+            ),
+            (
+                MapArguments {
+                    offset: !0xfff,
+                    ..shared.clone()
+                },
+                Errno::ERANGE,
+                "an offset that wraps",
+            ),
+            (
+                MapArguments {
+                    maximum: READ,
+                    ..shared.clone()
+                },
+                Errno::EACCES,
+                "more than the rights",
+            ),
+            (
+                MapArguments {
+                    maximum: Protection::empty(),
+                    protection: READ,
+                    ..shared.clone()
+                },
                 Errno::EACCES,
                 "an object that may not be read",
             ),
             (
-                MapArguments { protection: READ, ..vpagetable.clone() },
+                MapArguments {
+                    protection: READ,
+                    ..vpagetable.clone()
+                },
                 Errno::EINVAL,
                 "a page table without write",
             ),
             (
-                MapArguments { maximum: READ, ..vpagetable.clone() },
+                MapArguments {
+                    maximum: READ,
+                    ..vpagetable.clone()
+                },
                 Errno::EACCES,
                 "a page table in a read-only object",
             ),
@@ -75,7 +158,14 @@ pub fn refused() -> Result<(), &'static str> {
                 Errno::EINVAL,
                 "a page table without an object",
             ),
-            (MapArguments { offset: 1 << 48, ..vpagetable.clone() }, Errno::ERANGE, "an index beyond the table"),
+            (
+                MapArguments {
+                    offset: 1 << 48,
+                    ..vpagetable.clone()
+                },
+                Errno::ERANGE,
+                "an index beyond the table",
+            ),
         ] {
             if space.map(&arguments) != Err(errno) {
                 return Err(text);
@@ -83,7 +173,10 @@ pub fn refused() -> Result<(), &'static str> {
         }
         map(&space, &good)?;
         let exclusive = flags(good.flags | MapFlags::EXCLUSIVE);
-        demand!(space.map(&exclusive) == Err(Errno::EEXIST), "exclusive where something is");
+        demand!(
+            space.map(&exclusive) == Err(Errno::EEXIST),
+            "exclusive where something is"
+        );
         for (address, length) in [
             (BASE + 1, PAGE),
             (BASE, u64::MAX),
@@ -91,25 +184,69 @@ pub fn refused() -> Result<(), &'static str> {
             (USER_END - PAGE, 2 * PAGE),
             (0xffff_8000_0000_0000, PAGE),
         ] {
-            demand!(space.unmap(address, length) == Err(Errno::EINVAL), "unmap of a bad range");
-            demand!(space.protect(address, length, READ) == Err(Errno::EINVAL), "protect of a bad range");
-            for advice in [Advice::DontNeed, Advice::WillNeed, Advice::Invalidate, Advice::SetMap] {
+            demand!(
+                space.unmap(address, length) == Err(Errno::EINVAL),
+                "unmap of a bad range"
+            );
+            demand!(
+                space.protect(address, length, READ) == Err(Errno::EINVAL),
+                "protect of a bad range"
+            );
+            for advice in [
+                Advice::DontNeed,
+                Advice::WillNeed,
+                Advice::Invalidate,
+                Advice::SetMap,
+            ] {
                 let result = space.control(address, length, advice, 0);
                 demand!(result == Err(Errno::EINVAL), "advice for a bad range");
             }
         }
-        demand!(space.advise(BASE, PAGE, Advice::SetMap) == Err(Errno::EINVAL), "SetMap by madvise");
-        demand!(space.control(BASE, PAGE, Advice::SetMap, 0) == Err(Errno::EINVAL), "SetMap of ordinary memory");
-        demand!(space.advise(BASE, PAGE, Advice::Invalidate) == Err(Errno::EINVAL), "Invalidate of ordinary memory");
-        demand!(space.protect(BASE, 2 * PAGE, READ) == Err(Errno::ENOMEM), "protect over a hole");
-        demand!(MemoryObject::anonymous(0).err() == Some(Errno::EINVAL), "an empty object");
+        demand!(
+            space.advise(BASE, PAGE, Advice::SetMap) == Err(Errno::EINVAL),
+            "SetMap by madvise"
+        );
+        demand!(
+            space.control(BASE, PAGE, Advice::SetMap, 0) == Err(Errno::EINVAL),
+            "SetMap of ordinary memory"
+        );
+        demand!(
+            space.advise(BASE, PAGE, Advice::Invalidate) == Err(Errno::EINVAL),
+            "Invalidate of ordinary memory"
+        );
+        demand!(
+            space.protect(BASE, 2 * PAGE, READ) == Err(Errno::ENOMEM),
+            "protect over a hole"
+        );
+        demand!(
+            MemoryObject::anonymous(0).err() == Some(Errno::EINVAL),
+            "an empty object"
+        );
         let huge = dragonet_abi::layout::MAX_OBJECT_SIZE + 1;
-        demand!(MemoryObject::anonymous(huge).err() == Some(Errno::ENOMEM), "an object above the limit");
-        demand!(MemoryObject::anonymous(u64::MAX).err() == Some(Errno::ENOMEM), "an endless object");
-        demand!(space.read(BASE + PAGE, &mut [0; 1]) == Err(Errno::EFAULT), "read of a hole");
-        demand!(space.read(u64::MAX, &mut [0; 16]) == Err(Errno::EFAULT), "read that wraps");
-        demand!(space.write(0xffff_8000_0000_0000, &[0; 16]) == Err(Errno::EFAULT), "write to the kernel");
-        demand!(space.read(BASE + PAGE - 8, &mut [0; 16]) == Ok(8), "read up to a hole");
+        demand!(
+            MemoryObject::anonymous(huge).err() == Some(Errno::ENOMEM),
+            "an object above the limit"
+        );
+        demand!(
+            MemoryObject::anonymous(u64::MAX).err() == Some(Errno::ENOMEM),
+            "an endless object"
+        );
+        demand!(
+            space.read(BASE + PAGE, &mut [0; 1]) == Err(Errno::EFAULT),
+            "read of a hole"
+        );
+        demand!(
+            space.read(u64::MAX, &mut [0; 16]) == Err(Errno::EFAULT),
+            "read that wraps"
+        );
+        demand!(
+            space.write(0xffff_8000_0000_0000, &[0; 16]) == Err(Errno::EFAULT),
+            "write to the kernel"
+        );
+        demand!(
+            space.read(BASE + PAGE - 8, &mut [0; 16]) == Ok(8),
+            "read up to a hole"
+        );
         Ok(())
     })
 }
@@ -121,11 +258,20 @@ pub fn ranges() -> Result<(), &'static str> {
         for page in 0..16 {
             demand!(write(&space, BASE + page * PAGE, page + 100), "a write failed");
         }
-        demand!(space.unmap(BASE + 4 * PAGE, 8 * PAGE).is_ok(), "a hole cannot be cut");
-        demand!(space.statistics().entries == 2, "cutting a hole makes two entries");
+        demand!(
+            space.unmap(BASE + 4 * PAGE, 8 * PAGE).is_ok(),
+            "a hole cannot be cut"
+        );
+        demand!(
+            space.statistics().entries == 2,
+            "cutting a hole makes two entries"
+        );
         for page in 0..16 {
             let expected = (!(4..12).contains(&page)).then_some(page + 100);
-            demand!(read(&space, BASE + page * PAGE) == expected, "clipping moved contents");
+            demand!(
+                read(&space, BASE + page * PAGE) == expected,
+                "clipping moved contents"
+            );
         }
         // Replacing keeps nothing of what was there.
         map(&space, &anonymous(BASE + 2 * PAGE, 4))?;
@@ -135,7 +281,10 @@ pub fn ranges() -> Result<(), &'static str> {
                 6..12 => None,
                 _ => Some(page + 100),
             };
-            demand!(read(&space, BASE + page * PAGE) == expected, "replacing went wrong");
+            demand!(
+                read(&space, BASE + page * PAGE) == expected,
+                "replacing went wrong"
+            );
         }
         demand!(space.unmap(BASE, 64 * PAGE).is_ok(), "holes are allowed");
         demand!(space.statistics().entries == 0, "entries are left");
@@ -148,15 +297,27 @@ pub fn ranges() -> Result<(), &'static str> {
         let first = map(&space, &free(0))?;
         let second = map(&space, &free(first))?;
         let hinted = map(&space, &free(BASE))?;
-        demand!(first == PLACEMENT_START && second == first + 2 * PAGE, "placement is not lowest first");
+        demand!(
+            first == PLACEMENT_START && second == first + 2 * PAGE,
+            "placement is not lowest first"
+        );
         demand!(hinted == BASE, "a free hint is not taken");
-        let huge = MapArguments { length: PLACEMENT_END - PLACEMENT_START, ..free(0) };
+        let huge = MapArguments {
+            length: PLACEMENT_END - PLACEMENT_START,
+            ..free(0)
+        };
         demand!(space.map(&huge) == Err(Errno::ENOMEM), "no room, yet placed");
         let mut seen = 0;
         let next = space.for_each_entry(0, 2, |entry| seen += entry.end - entry.start);
-        demand!(seen == 4 * PAGE && next == Some(second), "inspection shows something else");
+        demand!(
+            seen == 4 * PAGE && next == Some(second),
+            "inspection shows something else"
+        );
         space.clear();
-        demand!(space.for_each_entry(0, 2, |_| ()).is_none(), "entries are left after clear");
+        demand!(
+            space.for_each_entry(0, 2, |_| ()).is_none(),
+            "entries are left after clear"
+        );
         Ok(())
     })
 }
@@ -165,15 +326,27 @@ pub fn protection() -> Result<(), &'static str> {
     accounted(|| {
         let space = space()?;
         map(&space, &anonymous(BASE, 4))?;
-        demand!((0..4).all(|page| write(&space, BASE + page * PAGE, page)), "a write failed");
+        demand!(
+            (0..4).all(|page| write(&space, BASE + page * PAGE, page)),
+            "a write failed"
+        );
         demand!(space.protect(BASE + PAGE, PAGE, READ).is_ok(), "protect failed");
         demand!(!write(&space, BASE + PAGE, 9), "a write to read-only memory");
         demand!(read(&space, BASE + PAGE) == Some(1), "narrowing lost contents");
         demand!(write(&space, BASE + 2 * PAGE, 9), "narrowing reached a neighbour");
-        demand!(space.protect(BASE + PAGE, PAGE, READ_WRITE).is_ok(), "protect failed");
+        demand!(
+            space.protect(BASE + PAGE, PAGE, READ_WRITE).is_ok(),
+            "protect failed"
+        );
         demand!(write(&space, BASE + PAGE, 10), "widening had no effect");
-        demand!(space.protect(BASE, 4 * PAGE, Protection::empty()).is_ok(), "protect failed");
-        demand!(read(&space, BASE + PAGE).is_none(), "a read of memory without rights");
+        demand!(
+            space.protect(BASE, 4 * PAGE, Protection::empty()).is_ok(),
+            "protect failed"
+        );
+        demand!(
+            read(&space, BASE + PAGE).is_none(),
+            "a read of memory without rights"
+        );
         demand!(space.protect(BASE, 4 * PAGE, READ).is_ok(), "protect failed");
         demand!(read(&space, BASE + PAGE) == Some(10), "contents are lost");
         for bits in [2, 4, 7, 8] {
@@ -187,7 +360,10 @@ pub fn protection() -> Result<(), &'static str> {
             ..of_object(BASE, 1, &object, MapFlags::SHARED)
         };
         map(&space, &read_only)?;
-        demand!(space.protect(BASE, PAGE, READ_WRITE) == Err(Errno::EACCES), "protect beyond the rights");
+        demand!(
+            space.protect(BASE, PAGE, READ_WRITE) == Err(Errno::EACCES),
+            "protect beyond the rights"
+        );
         Ok(())
     })
 }
@@ -212,7 +388,10 @@ pub fn whole_space() -> Result<(), &'static str> {
         space.clear();
         let first = clock::now() - before;
         let before = clock::now();
-        demand!(space.unmap(USER_START, USER_END - USER_START).is_ok(), "unmap failed");
+        demand!(
+            space.unmap(USER_START, USER_END - USER_START).is_ok(),
+            "unmap failed"
+        );
         let second = clock::now() - before;
         log::debug!("clear of 64 pages in 6 TiB: {first} ns, of nothing: {second} ns");
         demand!(first < 1_000_000_000 && second < 100_000_000, "it took too long");

@@ -3,8 +3,8 @@
 
 mod arguments;
 mod private;
-mod shootdown;
 mod sharing;
+mod shootdown;
 mod vpagetable;
 
 use super::{MapArguments, MemoryObject, Vmspace};
@@ -37,6 +37,10 @@ pub const TESTS: &[Test] = &[
     Test {
         name: "vm::shared_objects_are_shared",
         run: sharing::objects,
+    },
+    Test {
+        name: "vm::inspection_shows_every_entry",
+        run: sharing::inspection,
     },
     Test {
         name: "vm::word_keys_name_the_word",

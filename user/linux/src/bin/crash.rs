@@ -97,7 +97,9 @@ fn undefined() {
 
 fn divide() {
     // SAFETY: not safe at all.
-    unsafe { asm!("xor edx, edx", "mov eax, 1", "xor ecx, ecx", "div ecx", out("eax") _, out("ecx") _, out("edx") _) };
+    unsafe {
+        asm!("xor edx, edx", "mov eax, 1", "xor ecx, ecx", "div ecx", out("eax") _, out("ecx") _, out("edx") _)
+    };
 }
 
 fn breakpoint() {

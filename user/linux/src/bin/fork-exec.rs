@@ -50,9 +50,15 @@ fn copy_on_write(rounds: u32) -> bool {
     let mut good = true;
     for round in 0..rounds {
         let status = in_child(|| {
-            let clean = data.iter().enumerate().all(|(index, value)| *value == index as u32 + round);
+            let clean = data
+                .iter()
+                .enumerate()
+                .all(|(index, value)| *value == index as u32 + round);
             data.iter_mut().for_each(|value| *value ^= 0xffff_ffff);
-            let changed = data.iter().enumerate().all(|(index, value)| !*value == index as u32 + round);
+            let changed = data
+                .iter()
+                .enumerate()
+                .all(|(index, value)| !*value == index as u32 + round);
             i32::from(!(clean && changed))
         });
         good &= status == 0;
@@ -63,20 +69,29 @@ fn copy_on_write(rounds: u32) -> bool {
 
 /// A line of children, each the child of the one before.
 fn descend(depth: u32) -> i32 {
-    if depth == 0 { 7 } else { libc::WEXITSTATUS(in_child(|| descend(depth - 1))) }
+    if depth == 0 {
+        7
+    } else {
+        libc::WEXITSTATUS(in_child(|| descend(depth - 1)))
+    }
 }
 
 fn many_at_once(count: usize) -> bool {
     let children: Vec<i32> = (0..count)
         .map(|index| {
-            // SAFETY: the program has one thread; the child ends at once.
-            match unsafe { libc::fork() } {
-                0 => unsafe { libc::_exit(index as i32) },
-                child => child,
+            // SAFETY: the program has one thread.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                // SAFETY: ends the child at once.
+                unsafe { libc::_exit(index as i32) }
             }
+            child
         })
         .collect();
-    children.into_iter().enumerate().all(|(index, child)| libc::WEXITSTATUS(wait(child)) == index as i32)
+    children
+        .into_iter()
+        .enumerate()
+        .all(|(index, child)| libc::WEXITSTATUS(wait(child)) == index as i32)
 }
 
 fn through_a_pipe(bytes: usize) -> bool {
@@ -93,7 +108,11 @@ fn through_a_pipe(bytes: usize) -> bool {
     drop(writer);
     let mut data = Vec::new();
     reader.read_to_end(&mut data).expect("read from a pipe");
-    let right = data.len() == bytes && data.iter().enumerate().all(|(index, byte)| *byte == (index % 251) as u8);
+    let right = data.len() == bytes
+        && data
+            .iter()
+            .enumerate()
+            .all(|(index, byte)| *byte == (index % 251) as u8);
     right && wait(child) == 0
 }
 
@@ -117,7 +136,9 @@ fn main() -> ExitCode {
         println!("{}", arguments[2..].join(" "));
         return ExitCode::from(5);
     }
-    let rounds = arguments.get(1).map_or(20, |word| word.parse().expect("a number"));
+    let rounds = arguments
+        .get(1)
+        .map_or(20, |word| word.parse().expect("a number"));
     let program = std::env::current_exe().expect("the program's own path");
 
     let mut good = check("copy on write", copy_on_write(rounds));
@@ -138,9 +159,19 @@ fn main() -> ExitCode {
     good &= check("output of executed programs", output);
 
     let missing = Command::new("/bin/no-such-program").status();
-    good &= check("a missing program", missing.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound));
+    good &= check(
+        "a missing program",
+        missing.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound),
+    );
 
-    let status = Command::new(&program).arg("echo").env_clear().stdout(Stdio::null()).status();
-    good &= check("status of a program", status.is_ok_and(|status| status.code() == Some(5) && status.signal().is_none()));
+    let status = Command::new(&program)
+        .arg("echo")
+        .env_clear()
+        .stdout(Stdio::null())
+        .status();
+    good &= check(
+        "status of a program",
+        status.is_ok_and(|status| status.code() == Some(5) && status.signal().is_none()),
+    );
     ExitCode::from(u8::from(!good))
 }

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 fn main() {
-    let seconds: Option<u64> = std::env::args().nth(1).map(|word| word.parse().expect("a number"));
+    let seconds: Option<u64> = std::env::args()
+        .nth(1)
+        .map(|word| word.parse().expect("a number"));
     println!("spin: begins");
     let begin = Instant::now();
     loop {

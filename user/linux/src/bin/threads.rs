@@ -23,7 +23,11 @@ impl Check {
         let good = found == expected;
         println!(
             "threads: {what}: {}",
-            if good { "ok".to_string() } else { format!("FAILED: {found:?}, not {expected:?}") }
+            if good {
+                "ok".to_string()
+            } else {
+                format!("FAILED: {found:?}, not {expected:?}")
+            }
         );
         self.failed |= !good;
     }
@@ -37,7 +41,10 @@ fn run<T: Send + 'static>(count: u64, body: impl Fn(u64) -> T + Send + Sync + 's
             thread::spawn(move || body(index))
         })
         .collect();
-    threads.into_iter().map(|thread| thread.join().expect("a thread panicked")).collect()
+    threads
+        .into_iter()
+        .map(|thread| thread.join().expect("a thread panicked"))
+        .collect()
 }
 
 /// A sum that goes wrong if the FPU registers of two threads are ever mixed up.
@@ -63,8 +70,7 @@ fn ping_pong(rounds: u64) -> u64 {
             *count += 1;
             changed.notify_one();
         }
-        let last = *count.lock().expect("lock");
-        last
+        *count.lock().expect("lock")
     })
     .into_iter()
     .max()
@@ -72,7 +78,9 @@ fn ping_pong(rounds: u64) -> u64 {
 }
 
 fn main() -> ExitCode {
-    let mut numbers = std::env::args().skip(1).map(|word| word.parse().expect("a number"));
+    let mut numbers = std::env::args()
+        .skip(1)
+        .map(|word| word.parse().expect("a number"));
     let count: u64 = numbers.next().unwrap_or(8);
     let rounds: u64 = numbers.next().unwrap_or(2000);
     let mut check = Check { failed: false };
@@ -105,10 +113,22 @@ fn main() -> ExitCode {
     let expected = rounds * count * (count + 1) / 2;
     check.equal("atomic additions", atomic.load(Ordering::Relaxed), expected);
     check.equal("additions under a mutex", *locked.lock().expect("lock"), expected);
-    check.equal("thread-local sums", own, (0..count).map(|index| index * rounds).collect());
-    check.equal("map entries", map.read().expect("lock").len() as u64, count * rounds.div_ceil(16));
+    check.equal(
+        "thread-local sums",
+        own,
+        (0..count).map(|index| index * rounds).collect(),
+    );
+    check.equal(
+        "map entries",
+        map.read().expect("lock").len() as u64,
+        count * rounds.div_ceil(16),
+    );
 
-    check.equal("turns through a condition variable", ping_pong(rounds), 2 * rounds);
+    check.equal(
+        "turns through a condition variable",
+        ping_pong(rounds),
+        2 * rounds,
+    );
 
     let (sender, receiver) = mpsc::channel();
     let sum = thread::spawn(move || receiver.iter().sum::<u64>());
@@ -121,7 +141,9 @@ fn main() -> ExitCode {
     check.equal("sum through a channel", sum.join().expect("join"), expected);
 
     let found = run(count, move |index| floating_sum(index, rounds).to_bits());
-    let expected = (0..count).map(|index| floating_sum(index, rounds).to_bits()).collect();
+    let expected = (0..count)
+        .map(|index| floating_sum(index, rounds).to_bits())
+        .collect();
     check.equal("floating point", found, expected);
 
     let slept = run(4, |index| {
@@ -132,10 +154,15 @@ fn main() -> ExitCode {
     check.equal("sleeps", slept, vec![true; 4]);
 
     let pair = (Mutex::new(()), Condvar::new());
-    let (_guard, result) =
-        pair.1.wait_timeout(pair.0.lock().expect("lock"), Duration::from_millis(20)).expect("wait");
+    let (_guard, result) = pair
+        .1
+        .wait_timeout(pair.0.lock().expect("lock"), Duration::from_millis(20))
+        .expect("wait");
     check.equal("time-out of a wait", result.timed_out(), true);
 
-    println!("threads: {count} threads, {rounds} rounds, {} ms", begin.elapsed().as_millis());
+    println!(
+        "threads: {count} threads, {rounds} rounds, {} ms",
+        begin.elapsed().as_millis()
+    );
     ExitCode::from(u8::from(check.failed))
 }

@@ -4,12 +4,16 @@ use std::thread;
 
 fn step(seed: u64) -> u64 {
     (0..5_000_000_u64).fold(seed, |value, round| {
-        (value ^ round).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17)
+        (value ^ round)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(17)
     })
 }
 
 fn main() {
-    let mut numbers = std::env::args().skip(1).map(|word| word.parse().expect("a number"));
+    let mut numbers = std::env::args()
+        .skip(1)
+        .map(|word| word.parse().expect("a number"));
     let steps: u64 = numbers.next().unwrap_or(10);
     let threads: u64 = numbers.next().unwrap_or(1);
     let workers: Vec<_> = (0..threads)

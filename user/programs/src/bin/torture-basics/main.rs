@@ -9,6 +9,7 @@
 extern crate alloc;
 
 mod channels;
+mod limits;
 mod processes;
 mod threads;
 mod waits;
@@ -28,19 +29,21 @@ usage: torture-basics [--seed SEED] [--rounds ROUNDS] [--part PART]
 Creates and ends threads, processes and channels in a hurry and checks that nothing is left.
   -s, --seed SEED      repeat the run with this seed; default from the clock
   -n, --rounds ROUNDS  how often each part is run; default 4
-  -p, --part PART      only this part: threads, waits, channels or processes";
+  -p, --part PART      only this part: threads, waits, channels, limits or processes";
 
 const SYNTAX: Syntax = Syntax {
     values: "snpc",
+    long: &[("seed", 's'), ("rounds", 'n'), ("part", 'p')],
     ..Syntax::new(HELP)
 };
 
 type Part = fn(&mut Random) -> Result<(), Problem>;
 
-const PARTS: [(&str, Part); 4] = [
+const PARTS: [(&str, Part); 5] = [
     ("threads", threads::run),
     ("waits", waits::run),
     ("channels", channels::run),
+    ("limits", limits::run),
     ("processes", processes::run),
 ];
 
