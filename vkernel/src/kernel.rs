@@ -115,8 +115,10 @@ impl Kernel {
     /// Queues a runnable thread. It would like to run on `preferred`.
     pub fn queue(&self, thread: Arc<Thread>, preferred: usize) {
         let affinity = thread.affinity();
-        if let Kick::Cpu(cpu) = self.queues.push(thread, preferred, affinity) {
-            self.cpus[cpu].interrupt();
+        match self.queues.push(thread, preferred, affinity) {
+            Kick::Nobody => {}
+            Kick::Idle(cpu) => self.cpus[cpu].interrupt(),
+            Kick::Busy(cpu) => self.cpus[cpu].interrupt_program(),
         }
     }
 

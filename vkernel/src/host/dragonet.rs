@@ -17,6 +17,10 @@ use dragonet_rt::{OwnedHandle, archive, console, syscall, system};
 
 /// Bytes of the stack of a virtual CPU.
 const STACK_SIZE: u64 = 256 * 1024;
+/// Frames that are left to the host ...
+const RESERVE: u64 = 512;
+/// ... or this part of all, if that is more.
+const RESERVE_PART: u64 = 32;
 
 /// The RAM object and where the vkernel sees it.
 struct RamObject {
@@ -45,9 +49,15 @@ pub fn map_ram(size: u64) -> Result<Ram, Errno> {
     Ok(unsafe { Ram::new(pointer, frames) })
 }
 
-/// Brings in the host's memory behind part of RAM, as far as there is any.
+/// Brings in the host's memory behind part of RAM. The host ends a process for whose fault it has no memory, so the last frames
+/// of the host are not asked for: a program of ours is ended instead.
 pub fn back_ram(offset: u64, length: u64) -> Result<(), Errno> {
     let ram = RAM.get().ok_or(Errno::ENOMEM)?;
+    let information = syscall::system_info()?;
+    let reserve = (information.frames_total / RESERVE_PART).max(RESERVE);
+    if information.frames_free < reserve + length / PAGE_SIZE {
+        return Err(Errno::ENOMEM);
+    }
     // SAFETY: the advice changes no contents.
     unsafe { syscall::madvise(ram.base + offset, length, Advice::WillNeed)? };
     Ok(())

@@ -15,6 +15,9 @@ use alloc::sync::Arc;
 use dragonet_abi::time::FOREVER;
 use dragonet_abi::vmspace::{RUN_EXCEPTION, RUN_SYSCALL, RunState};
 
+/// Besides the `RUN_*` constants: the program did not run.
+const NOTHING: u32 = 0;
+
 /// A thread while it runs.
 pub struct Task {
     /// What others see.
@@ -86,6 +89,7 @@ impl Task {
                     self.exception();
                     None
                 }
+                Ok(NOTHING) => None,
                 Ok(_) => {
                     self.cpu().after_interrupt();
                     None
@@ -113,11 +117,18 @@ impl Task {
     fn run_program(&mut self) -> Result<u32, Errno> {
         let cpu = self.cpu();
         cpu.before_run();
-        self.thread.load_fpu(cpu);
-        Counters::count(&cpu.counters().runs);
-        self.run_state.timeout = FOREVER;
-        self.space.run(&mut self.run_state)?;
-        Ok(self.run_state.reason)
+        let outcome = if self.thread.has_attention() {
+            Ok(NOTHING)
+        } else {
+            self.thread.load_fpu(cpu);
+            Counters::count(&cpu.counters().runs);
+            self.run_state.timeout = FOREVER;
+            self.space
+                .run(&mut self.run_state)
+                .map(|()| self.run_state.reason)
+        };
+        cpu.after_run();
+        outcome
     }
 
     /// Makes the system call that the registers ask for. Returns its number if a signal ended it and it may have to be made again.

@@ -166,13 +166,18 @@ impl Thread {
         self.attention.store(true, Ordering::SeqCst);
         self.wake();
         if matches!(self.state.load(Ordering::SeqCst), RUNNING | NOTIFIED) {
-            kernel().cpu(self.cpu()).interrupt();
+            kernel().cpu(self.cpu()).interrupt_program();
         }
+    }
+
+    /// True if someone called [`Self::interrupt`] since [`Self::take_attention`].
+    pub fn has_attention(&self) -> bool {
+        self.attention.load(Ordering::SeqCst)
     }
 
     /// True if someone called [`Self::interrupt`] since the last time.
     pub fn take_attention(&self) -> bool {
-        self.attention.load(Ordering::SeqCst) && self.attention.swap(false, Ordering::SeqCst)
+        self.has_attention() && self.attention.swap(false, Ordering::SeqCst)
     }
 
     /// Ends it as soon as it can be reached.

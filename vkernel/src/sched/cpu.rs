@@ -61,6 +61,8 @@ pub struct Cpu {
     slice_end: AtomicU64,
     /// The current thread has to give way now.
     give_way: AtomicBool,
+    /// It is in a program, or about to enter one: whoever changes something that it looks at before must interrupt it.
+    in_program: AtomicBool,
     /// Serial number of the thread whose FPU registers this host thread holds.
     fpu_owner: AtomicU64,
     counters: Counters,
@@ -77,6 +79,7 @@ impl Cpu {
             armed: AtomicU64::new(FOREVER),
             slice_end: AtomicU64::new(FOREVER),
             give_way: AtomicBool::new(false),
+            in_program: AtomicBool::new(false),
             fpu_owner: AtomicU64::new(0),
             counters: Counters::default(),
         }
@@ -106,6 +109,13 @@ impl Cpu {
     pub fn interrupt(&self) {
         if let Some(thread) = self.host_thread.get() {
             thread.post(IPI);
+        }
+    }
+
+    /// As [`Self::interrupt`], but only if the CPU is in a program: elsewhere it looks around before it enters one.
+    pub fn interrupt_program(&self) {
+        if self.in_program.load(Ordering::SeqCst) {
+            self.interrupt();
         }
     }
 
@@ -174,8 +184,10 @@ impl Cpu {
         self.expire_timers();
     }
 
-    /// Before the current thread enters its program: sees to it that the clock ends the run in time.
+    /// Before the current thread enters its program: from now on [`Self::interrupt_program`] interrupts, and the clock will
+    /// end the run in time. What else could keep the thread from entering is looked at afterwards.
     pub fn before_run(&self) {
+        self.in_program.store(true, Ordering::SeqCst);
         let waiting = kernel().queues().waiting(self.index) > 0;
         if !waiting {
             self.slice_end.store(FOREVER, Ordering::Relaxed);
@@ -191,6 +203,11 @@ impl Cpu {
             self.armed.store(wanted, Ordering::Relaxed);
             host::set_timer(wanted, CLOCK_BIT);
         }
+    }
+
+    /// The current thread is back from its program, or did not enter it.
+    pub fn after_run(&self) {
+        self.in_program.store(false, Ordering::SeqCst);
     }
 
     /// An interrupt ended a run: takes the pending bits and does what they ask for.

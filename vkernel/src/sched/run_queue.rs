@@ -13,8 +13,10 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub enum Kick {
     /// Nobody: the queue's CPU has others to run and looks again by itself.
     Nobody,
-    /// This CPU: it was idle and is claimed, or it runs without a time limit.
-    Cpu(usize),
+    /// This CPU: it was idle and is claimed.
+    Idle(usize),
+    /// This CPU, if it is in a program now, where it runs without a time limit.
+    Busy(usize),
 }
 
 /// The queues of all CPUs.
@@ -69,12 +71,12 @@ impl<T> RunQueues<T> {
             entries.len()
         };
         if claimed.is_some() {
-            return Kick::Cpu(cpu);
+            return Kick::Idle(cpu);
         }
         // A CPU may have gone idle since: it looked at the queues before the push, so it has to be told.
         match self.claim_idle(affinity) {
-            Some(idle) => Kick::Cpu(idle),
-            None if length == 1 => Kick::Cpu(cpu),
+            Some(idle) => Kick::Idle(idle),
+            None if length == 1 => Kick::Busy(cpu),
             None => Kick::Nobody,
         }
     }
@@ -149,8 +151,8 @@ mod tests {
         let queues = RunQueues::new(4);
         queues.declare_idle(2);
         queues.declare_idle(3);
-        assert_eq!(queues.push('a', 3, ANY), Kick::Cpu(3));
-        assert_eq!(queues.push('b', 3, ANY), Kick::Cpu(2));
+        assert_eq!(queues.push('a', 3, ANY), Kick::Idle(3));
+        assert_eq!(queues.push('b', 3, ANY), Kick::Idle(2));
         assert_eq!(
             queues.push('c', 3, ANY),
             Kick::Nobody,
@@ -165,11 +167,11 @@ mod tests {
     #[test]
     fn a_cpu_without_time_limit_is_told() {
         let queues = RunQueues::new(2);
-        assert_eq!(queues.push('a', 1, ANY), Kick::Cpu(1));
+        assert_eq!(queues.push('a', 1, ANY), Kick::Busy(1));
         assert_eq!(queues.push('b', 1, ANY), Kick::Nobody);
         assert_eq!(
             queues.push('c', 1, ANY),
-            Kick::Cpu(0),
+            Kick::Busy(0),
             "the other queue is shorter by two"
         );
     }
@@ -178,14 +180,14 @@ mod tests {
     fn affinity_is_kept_by_queueing_and_stealing() {
         let queues = RunQueues::new(3);
         queues.declare_idle(2);
-        assert_eq!(queues.push('a', 2, 0b001), Kick::Cpu(0));
-        assert_eq!(queues.push('b', 1, 0b010), Kick::Cpu(1));
+        assert_eq!(queues.push('a', 2, 0b001), Kick::Busy(0));
+        assert_eq!(queues.push('b', 1, 0b010), Kick::Busy(1));
         assert_eq!(queues.pop(2), None);
         assert_eq!(queues.pop(1), Some('b'));
         assert_eq!(queues.pop(0), Some('a'));
         assert_eq!(
             queues.push('c', 0, 1 << 50),
-            Kick::Cpu(2),
+            Kick::Idle(2),
             "a mask without a CPU means any"
         );
     }
