@@ -33,6 +33,7 @@ Creates and ends threads, processes and channels in a hurry and checks that noth
 
 const SYNTAX: Syntax = Syntax {
     values: "snpc",
+    long: &[("seed", 's'), ("rounds", 'n'), ("part", 'p')],
     ..Syntax::new(HELP)
 };
 
