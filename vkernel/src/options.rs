@@ -83,8 +83,14 @@ impl Options {
                     'h' => return Err(Refusal::Help),
                     'm' | 'n' | 'r' | 'c' => {
                         let rest = letters.as_str();
-                        let value = if rest.is_empty() { arguments.next() } else { Some(rest) };
-                        let Some(value) = value else { return wrong(format!("-{letter} needs a value")) };
+                        let value = if rest.is_empty() {
+                            arguments.next()
+                        } else {
+                            Some(rest)
+                        };
+                        let Some(value) = value else {
+                            return wrong(format!("-{letter} needs a value"));
+                        };
                         options.set(letter, value)?;
                         break;
                     }
@@ -107,7 +113,11 @@ impl Options {
             }
             'n' => match value.parse() {
                 Ok(cpus) if (1..=MAX_CPUS).contains(&cpus) => self.cpus = cpus,
-                _ => return wrong(format!("-n {value}: the number of CPUs must be from 1 to {MAX_CPUS}")),
+                _ => {
+                    return wrong(format!(
+                        "-n {value}: the number of CPUs must be from 1 to {MAX_CPUS}"
+                    ));
+                }
             },
             'r' => self.root = value.trim_start_matches('/').to_string(),
             _ => match words::split(value) {
@@ -156,8 +166,17 @@ mod tests {
 
     #[test]
     fn everything_at_once() {
-        let options =
-            parse(&["-dv", "-n4", "-m", "1G", "-r", "/images/other.tar", "-c", "/bin/a 'b c'"]).unwrap();
+        let options = parse(&[
+            "-dv",
+            "-n4",
+            "-m",
+            "1G",
+            "-r",
+            "/images/other.tar",
+            "-c",
+            "/bin/a 'b c'",
+        ])
+        .unwrap();
         assert_eq!((options.memory, options.cpus), (1 << 30, 4));
         assert!(options.no_vmm && options.verbose);
         assert_eq!(options.root, "images/other.tar");

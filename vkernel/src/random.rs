@@ -24,7 +24,10 @@ impl Random {
         let mut counter = 1;
         for chunk in buffer.chunks_mut(4 * WORDS) {
             let block = block(&self.key, counter, [0; 3]);
-            for (byte, random) in chunk.iter_mut().zip(block.iter().flat_map(|word| word.to_le_bytes())) {
+            for (byte, random) in chunk
+                .iter_mut()
+                .zip(block.iter().flat_map(|word| word.to_le_bytes()))
+            {
                 *byte = random;
             }
             counter = counter.wrapping_add(1);

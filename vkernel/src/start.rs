@@ -2,6 +2,7 @@
 
 use crate::host;
 use crate::kernel::Kernel;
+use crate::linux::flags::O_RDWR;
 use crate::memory::PhysicalMemory;
 use crate::options::{HELP, Options, Refusal};
 use crate::process::spawn::start_first;
@@ -11,7 +12,6 @@ use crate::vfs::inode::{Content, Device, Inode};
 use crate::vfs::open_file::{Kind, OpenFile};
 use crate::vfs::path::Location;
 use crate::vfs::{FileContext, archive};
-use crate::linux::flags::O_RDWR;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -50,8 +50,12 @@ fn start(options: Options) -> Result<core::convert::Infallible, String> {
     let size = options.memory;
     let ram = host::map_ram(size).map_err(|error| format!("no memory object of {size} bytes: {error}"))?;
     let memory: &'static PhysicalMemory = Box::leak(Box::new(PhysicalMemory::new(ram, host::back_ram)));
-    let image = host::root_image(&options.root)
-        .ok_or_else(|| format!("there is no root image '{}' in the host's root archive", options.root))?;
+    let image = host::root_image(&options.root).ok_or_else(|| {
+        format!(
+            "there is no root image '{}' in the host's root archive",
+            options.root
+        )
+    })?;
     let root = archive::root(memory, image)
         .map_err(|error| format!("the root image '{}' cannot be used: {error}", options.root))?;
     let kernel = Kernel::install(options, memory, root);
@@ -86,7 +90,10 @@ fn start_first_program(kernel: &Kernel) -> Result<(), String> {
     let failed = |error| format!("cannot run '{name}': {error}");
 
     let root = Location::root(kernel.root().clone());
-    let place = root.walk(&command[0], true).and_then(|found| found.location()).map_err(failed)?;
+    let place = root
+        .walk(&command[0], true)
+        .and_then(|found| found.location())
+        .map_err(failed)?;
     let Content::File(object) = &place.node().content else {
         return Err(format!("cannot run '{name}': it is not a file"));
     };
@@ -98,7 +105,10 @@ fn start_first_program(kernel: &Kernel) -> Result<(), String> {
     }
     let strings = Arguments {
         arguments: command.clone(),
-        environment: ENVIRONMENT.iter().map(|entry| Vec::from(entry.as_bytes())).collect(),
+        environment: ENVIRONMENT
+            .iter()
+            .map(|entry| Vec::from(entry.as_bytes()))
+            .collect(),
     };
     let context = FileContext::new(root.clone());
     start_first(object, &place.path(), &strings, files, context).map_err(failed)

@@ -43,14 +43,19 @@ pub struct Guard<'lock, T: ?Sized> {
 impl<T> Lock<T> {
     /// An open lock around `value`.
     pub const fn new(value: T) -> Self {
-        Lock { inner: SpinMutex::new(value) }
+        Lock {
+            inner: SpinMutex::new(value),
+        }
     }
 }
 
 impl<T: ?Sized> Lock<T> {
     /// Waits for the lock and takes it.
     pub fn lock(&self) -> Guard<'_, T> {
-        Guard { inner: self.inner.lock(), not_send: PhantomData }
+        Guard {
+            inner: self.inner.lock(),
+            not_send: PhantomData,
+        }
     }
 }
 

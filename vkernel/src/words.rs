@@ -18,7 +18,9 @@ pub fn split(text: &str) -> Result<Vec<Vec<u8>>, UnclosedQuote> {
     while let Some(byte) = bytes.next() {
         match byte {
             b' ' | b'\t' | b'\n' => words.extend(word.take()),
-            b'\\' => word.get_or_insert_default().push(bytes.next().ok_or(UnclosedQuote)?),
+            b'\\' => word
+                .get_or_insert_default()
+                .push(bytes.next().ok_or(UnclosedQuote)?),
             b'\'' | b'"' => {
                 let word = word.get_or_insert_default();
                 loop {
@@ -48,7 +50,10 @@ mod tests {
         for (text, words) in [
             ("", &[][..]),
             ("  \t ", &[]),
-            ("/bin/hello from a vkernel", &["/bin/hello", "from", "a", "vkernel"]),
+            (
+                "/bin/hello from a vkernel",
+                &["/bin/hello", "from", "a", "vkernel"],
+            ),
             ("a 'b  c' \"d 'e'\" f\\ g", &["a", "b  c", "d 'e'", "f g"]),
             ("x'y'\"z\" '' \"\"", &["xyz", "", ""]),
             (r#""a\"b\\c\n" 'd\'"#, &[r#"a"b\c\n"#, r"d\"]),

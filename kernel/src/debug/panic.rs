@@ -1,8 +1,8 @@
 //! The end: every other CPU is stopped, registers and a backtrace are printed, and the machine is left with status 101.
 
 use super::{backtrace, log as kernel_log};
-use crate::arch::trap::TrapFrame;
-use crate::arch::{cpu, irq, nmi, power, registers};
+use crate::arch::trap::{MACHINE_CHECK, TrapFrame};
+use crate::arch::{cpu, irq, machine_check, nmi, power, registers};
 use core::fmt::Arguments;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +33,7 @@ fn on_panic(info: &PanicInfo<'_>) -> ! {
     kernel_log::last_line(format_args!("  rsp {stack:#018x} rbp {frame:#018x}"));
     print_other_cpus();
     print_backtrace(|visit| backtrace::walk_chain(frame, visit));
-    power::exit_status(STATUS)
+    power::exit_with_report(STATUS)
 }
 
 /// An exception in the kernel that nothing expects. `address` is CR2 for those that set it.
@@ -46,15 +46,22 @@ pub fn on_exception(frame: &TrapFrame, address: u64) -> ! {
     ));
     print_frame(frame);
     print_control_registers();
+    if frame.vector == MACHINE_CHECK {
+        machine_check::for_each_error(|bank, status, address| {
+            kernel_log::last_line(format_args!(
+                "  bank {bank}: status {status:#018x} address {address:#x}"
+            ));
+        });
+    }
     print_other_cpus();
     print_backtrace(|visit| backtrace::walk(frame.rip, frame.rsp, frame.rbp, visit));
-    power::exit_status(STATUS)
+    power::exit_with_report(STATUS)
 }
 
 /// Ends a boot that cannot work, saying why. The reason is the machine's, so there is nothing to trace.
 pub fn refuse(reason: impl core::fmt::Display) -> ! {
     kernel_log::last_line(format_args!("dragonet: panic: cannot boot: {reason}"));
-    power::exit_status(STATUS)
+    power::exit_with_report(STATUS)
 }
 
 /// Makes this CPU the only one that runs. A second panic of the same CPU leaves at once; of another CPU, waits to be stopped.
@@ -65,7 +72,7 @@ fn begin() {
         Ok(_) => {}
         Err(owner) if owner == own => {
             kernel_log::last_line(format_args!("dragonet: panic: again, while panicking"));
-            power::exit_status(STATUS);
+            power::exit_with_report(STATUS);
         }
         Err(_) => power::halt(),
     }

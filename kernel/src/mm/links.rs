@@ -33,13 +33,6 @@ fn link(frame: u32) -> &'static AtomicU32 {
     &LINKS.get().expect("mm::init ran")[frame as usize]
 }
 
-/// True if the frame is in the table, that is, below the end of usable memory.
-pub(super) fn knows(address: PhysAddr) -> bool {
-    LINKS
-        .get()
-        .is_some_and(|links| address.as_u64() >> 12 < links.len() as u64)
-}
-
 /// A stack of frames, chained by their links. It owns nothing by itself: who pushes gives up the frame, who pops has it.
 #[derive(Debug, Default)]
 pub struct FrameChain {

@@ -25,8 +25,6 @@ use core::ops::Range;
 use dragonet_abi::Errno;
 use x86_64::PhysAddr;
 
-/// Bytes of a page and of a frame.
-pub const PAGE_SIZE: u64 = frame::SIZE;
 /// Usable memory below this is not enough to start a program.
 const MINIMUM_BYTES: u64 = 12 << 20;
 /// Firmware scribbles below this address.

@@ -233,7 +233,7 @@ impl PageTree {
         for level in (1..=self.height).rev() {
             let node = slots[self.position(index, level)].load(Ordering::Acquire);
             if node == 0 {
-                return Err((index >> (9 * level)) + 1 << (9 * level));
+                return Err(((index >> (9 * level)) + 1) << (9 * level));
             }
             // SAFETY: nodes are frames of atomic words that stay until the tree goes.
             slots = unsafe { physical::words(PhysAddr::new(node)) };

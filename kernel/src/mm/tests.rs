@@ -1,9 +1,10 @@
 //! In-kernel tests of frames, heap and stacks.
 
 use super::frame::{self, OwnedFrames};
+use super::physical;
 use super::stack::{GUARD_SIZE, KernelStack, STACK_SIZE};
 use super::{Discard, PageTree};
-use crate::arch::paging;
+use crate::arch::{boot, paging};
 use crate::test::Test;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -30,6 +31,10 @@ pub const TESTS: &[Test] = &[
     Test {
         name: "mm::kernel_stacks_have_guards",
         run: stacks,
+    },
+    Test {
+        name: "mm::the_direct_map_does_not_open_the_kernel",
+        run: direct_map,
     },
     Test {
         name: "mm::page_trees_are_sparse_and_free_everything",
@@ -221,6 +226,33 @@ fn stacks() -> Result<(), &'static str> {
     } else {
         Ok(())
     }
+}
+
+/// The kernel's code and constants must not be writable by their other address either.
+fn direct_map() -> Result<(), &'static str> {
+    let boot = boot::info();
+    for (section, own_writable) in [
+        (&boot.sections.text, false),
+        (&boot.sections.rodata, false),
+        (&boot.sections.data, true),
+    ] {
+        for address in [section.start, section.end - 1u64] {
+            let alias = physical::to_virtual(boot.kernel_physical + (address - boot.kernel_virtual));
+            let (Some(own), Some(other)) = (paging::translate(address), paging::translate(alias)) else {
+                return Err("a section is not mapped twice");
+            };
+            if own.physical != other.physical {
+                return Err("the two addresses differ");
+            }
+            if other.executable || other.user || own.user || own.writable != own_writable {
+                return Err("a section has wrong rights");
+            }
+            if other.writable != own_writable {
+                return Err("the direct map opens a section, or closes one");
+            }
+        }
+    }
+    Ok(())
 }
 
 fn page_trees() -> Result<(), &'static str> {

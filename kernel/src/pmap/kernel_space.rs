@@ -174,7 +174,9 @@ fn map_linear(
     while physical < range.end {
         let fits = |level: &u8| {
             let bytes = span(*level);
-            physical % bytes == 0 && virtual_start % bytes == 0 && range.end - physical >= bytes
+            physical.is_multiple_of(bytes)
+                && virtual_start.is_multiple_of(bytes)
+                && range.end - physical >= bytes
         };
         let level = (1..=largest).rev().find(fits).unwrap_or(1);
         let entry =
@@ -281,18 +283,4 @@ pub fn map_device_as(physical: PhysAddr, length: u64, cache: CacheMode) -> Resul
         cache,
     });
     Ok(VirtAddr::new(virtual_start + offset))
-}
-
-/// True if all of the range is memory that the direct map has.
-pub fn in_direct_map(boot: &BootInfo, physical: PhysAddr, length: u64) -> bool {
-    let (start, Some(end)) = (physical.as_u64(), physical.as_u64().checked_add(length)) else {
-        return false;
-    };
-    let firmware = FIRMWARE_AREA.start <= start && end <= FIRMWARE_AREA.end;
-    firmware
-        || boot
-            .memory_map
-            .iter()
-            .filter(|region| is_memory(region.kind))
-            .any(|region| region.base.as_u64() <= start && end <= region.base.as_u64() + region.length)
 }

@@ -31,7 +31,10 @@ pub fn start(_filter: &str) {
 
 fn run() {
     let filter = boot::option("test").unwrap_or("all");
-    if let Some(crash) = crate::arch::tests::CRASHES.iter().find(|crash| crash.name == filter) {
+    if let Some(crash) = crate::arch::tests::CRASHES
+        .iter()
+        .find(|crash| crash.name == filter)
+    {
         // It ends the kernel, or tells by its result what failed.
         let result = (crash.run)();
         log::info!("{} came back: {result:?}", crash.name);

@@ -20,8 +20,8 @@ mod vpage;
 
 pub use fault::{Access, FaultError};
 pub use object::MemoryObject;
-pub use region::{EntryInfo, EntryKind};
-pub use vmspace::{MapArguments, Vmspace, VmspaceStatistics, WordKey};
+pub use region::EntryKind;
+pub use vmspace::{MapArguments, Vmspace, WordKey};
 
 use core::sync::atomic::{AtomicU32, Ordering};
 

@@ -8,36 +8,45 @@ use crate::scenario::{Scenario, bochs, qemu};
 /// A Linux program in a vkernel with two CPUs.
 const HELLO: &str = "vkernel -n 2 -m 64M -c '/bin/hello from a vkernel'";
 /// What it must print.
-const GREETING: &[&str] = &["hello", "from a vkernel", "dragonet: exit status 0"];
+const GREETING: &[&str] = &[
+    "hello: from a vkernel",
+    "the first thread is on cpu",
+    "ran on cpu",
+    "dragonet: exit status 0",
+];
+/// What programs and the kernel print at the end of tests of their own.
+const PASSED: &str = " passed, 0 failed";
 
-/// All scenarios.
+/// A vkernel that goes on while others beside it are killed in the middle of their work, and what there is before and
+/// after three such deaths. The one before the first count lets shell and console grow to their size.
+const KILLING: &str = "\
+    vkernel -n 2 -m 32M -c '/bin/spin 20' & sleep 1; \
+    vkernel -n 2 -m 32M -c '/bin/work 9999 2' & sleep 1; kill %2; wait %2; echo killed $?; jobs; vmstat; \
+    vkernel -n 2 -m 32M -c '/bin/work 9999 2' & sleep 1; kill %2; wait %2; echo killed $?; jobs; \
+    vkernel -n 2 -m 32M -c '/bin/work 9999 2' & sleep 1; kill %2; wait %2; echo killed $?; jobs; \
+    vkernel -n 2 -m 32M -c '/bin/work 9999 2' & sleep 1; kill %2; wait %2; echo killed $?; jobs; vmstat; \
+    wait %1; echo survivor $?";
+
+/// All scenarios, a line or two for each.
+#[rustfmt::skip]
 pub const ALL: &[Scenario] = &[
     // The long ones first, so that the short ones fill the gaps.
-    bochs("kernel-tests-bochs")
-        .append("test=all")
-        .prints(&[" passed, 0 failed"]),
     bochs("hello-bochs").exec(HELLO).prints(GREETING),
-    qemu("hello-usb-uefi")
-        .boot(Boot::UefiUsb)
-        .exec(HELLO)
-        .prints(GREETING),
-    qemu("hello-cd-uefi")
-        .boot(Boot::UefiCd)
-        .exec(HELLO)
-        .prints(GREETING),
-    qemu("kernel-tests")
-        .smp(4)
-        .append("test=all")
-        .prints(&[" passed, 0 failed"]),
-    // The boot protocol's promises, by every way of booting.
+    bochs("kernel-tests-bochs").append("test=all").prints(&[PASSED]),
+    bochs("hello-bochs-oldest-cpu").cpu("core2_penryn_t9600").exec(HELLO).prints(GREETING),
+    bochs("misbehaving-programs-bochs").cpu("corei7_icelake_u").exec("crash all && syscall-errors").prints(&[PASSED, PASSED]),
+    bochs("torture-basics-bochs").exec("torture-basics --seed 20062").prints(&[PASSED]),
     bochs("boot-protocol-bochs").conformance(false),
+    qemu("hello-usb-uefi").boot(Boot::UefiUsb).exec(HELLO).prints(GREETING),
+    qemu("hello-cd-uefi").boot(Boot::UefiCd).exec(HELLO).prints(GREETING),
+    qemu("kernel-tests").smp(4).append("test=all").prints(&[PASSED]),
+
+    // The boot protocol's promises, by every way of booting.
     qemu("boot-protocol-direct").smp(4).conformance(true),
     qemu("boot-protocol-cd").boot(Boot::Cd).conformance(true),
     qemu("boot-protocol-usb").boot(Boot::Usb).smp(1).conformance(true),
-    qemu("boot-protocol-uefi")
-        .boot(Boot::UefiCd)
-        .smp(3)
-        .conformance(true),
+    qemu("boot-protocol-uefi").boot(Boot::UefiCd).smp(3).conformance(true),
+
     // The same hello on machines of all sizes and by all ways of booting.
     qemu("hello").smp(4).exec(HELLO).prints(GREETING),
     qemu("hello-1-cpu").smp(1).exec(HELLO).prints(GREETING),
@@ -46,70 +55,46 @@ pub const ALL: &[Scenario] = &[
     qemu("hello-4096-mib").mem(4096).exec(HELLO).prints(GREETING),
     qemu("hello-cd").boot(Boot::Cd).exec(HELLO).prints(GREETING),
     qemu("hello-usb").boot(Boot::Usb).exec(HELLO).prints(GREETING),
+    qemu("hello-core2duo").cpu("core2duo").exec(HELLO).prints(GREETING),
+    qemu("hello-epyc").cpu("EPYC").exec(HELLO).prints(GREETING),
+
+    // Linux programs in a vkernel.
+    qemu("linux-threads").smp(4).exec("vkernel -n 4 -m 64M -c /bin/threads").prints(&["threads: sleeps: ok"]),
+    qemu("linux-fork-exec").exec("vkernel -n 2 -m 64M -c '/bin/fork-exec 5'").prints(&["fork-exec: "]),
+    qemu("linux-syscalls-bad").exec("vkernel -n 2 -m 64M -c /bin/syscalls-bad").prints(&["calls, 0 failed"]),
+    qemu("linux-crashes").exec("vkernel -n 2 -m 64M -c '/bin/crash all'").prints(&["kinds, 0 failed"]),
+
+    // Several vkernels at once, one of which is killed in the middle of its work.
+    qemu("two-vkernels-kill-one").smp(4).exec(KILLING)
+        .prints(&["spin: begins", "work: thread", "killed 137", "killed 137", "spin: ends", "survivor 0"])
+        .keeps(&[("objects:", 1), ("frames", 32)]),
+    qemu("two-vkernels").smp(4).exec("two-vkernels").prints(&["everything came back ... ok", PASSED]),
+
     // The shell passes statuses on.
-    qemu("status-of-last-command")
-        .exec("false; true; exit 7")
-        .status(7),
-    qemu("unknown-command")
-        .exec("no-such-program")
-        .status(127)
-        .prints(&["no-such-program"]),
-    // Virtual page tables, and what a dead vkernel leaves behind.
-    qemu("vpagetable-basic")
-        .exec("vpagetable-basic")
-        .prints(&["23", "23", "fault"]),
-    qemu("two-vkernels-kill-one")
-        .smp(4)
-        .exec("two-vkernels")
-        .prints(&["everything came back ... ok", " passed, 0 failed"]),
-    // System calls with all kinds of wrong arguments; programs that misbehave die alone, with a reason.
-    qemu("syscall-errors")
-        .exec("syscall-errors")
-        .prints(&[" ... ok", " passed, 0 failed"]),
-    qemu("misbehaving-programs")
-        .smp(4)
-        .exec("crash all")
-        .prints(&[" ... ok", " passed, 0 failed"]),
-    bochs("misbehaving-programs-bochs")
-        .exec("crash all; syscall-errors")
-        .prints(&[" passed, 0 failed", " passed, 0 failed"]),
-    // Threads, waits, channels and processes in a hurry.
-    qemu("torture-basics")
-        .smp(4)
-        .exec("torture-basics --seed 20061")
-        .prints(&[" passed, 0 failed"]),
-    bochs("torture-basics-bochs")
-        .exec("torture-basics --seed 20062")
-        .prints(&[" passed, 0 failed"]),
+    qemu("status-of-last-command").exec("no-such-program; exit 7").status(7),
+    qemu("unknown-command").exec("no-such-program").status(127).prints(&["no-such-program"]),
+    qemu("status-of-a-vkernel").exec("vkernel -m 16M -c /bin/no-such-program").status(1).prints(&["no-such-program"]),
+
+    // Virtual page tables.
+    qemu("vpagetable-basic").exec("vpagetable-basic").prints(&["23", "23", "caught exception 14", PASSED]),
+
+    // System calls with all kinds of wrong arguments; programs that misbehave die alone, with a reason; threads, waits,
+    // channels and processes in a hurry.
+    qemu("syscall-errors").smp(4).exec("syscall-errors").prints(&[" ... ok", PASSED]),
+    qemu("misbehaving-programs").smp(4).exec("crash all").prints(&["page fault", PASSED]),
+    qemu("torture-basics").smp(4).exec("torture-basics").prints(&["seed", PASSED]),
+
     // Boots that cannot work say why.
-    qemu("no-init")
-        .without(&["init"])
-        .status(101)
-        .prints(&["dragonet: panic", "init"]),
-    qemu("no-root")
-        .without(&["root.tar"])
-        .status(1)
-        .prints(&["no boot module named root.tar"]),
-    qemu("no-kernel")
-        .without(&["kernel"])
-        .status(102)
-        .prints(&["cannot boot", "kernel"]),
-    qemu("too-little-memory")
-        .mem(12)
-        .status(101)
-        .prints(&["too little memory"]),
-    qemu("no-acpi")
-        .no_acpi()
-        .status(102)
-        .prints(&["cannot boot", "ACPI"]),
-    qemu("no-long-mode")
-        .cpu("qemu32")
-        .status(102)
-        .prints(&["cannot boot"]),
-    qemu("no-execute-disable")
-        .cpu("max,-nx")
-        .status(102)
-        .prints(&["cannot boot"]),
+    qemu("no-init").without(&["init"]).status(101).prints(&["dragonet: panic", "init"]),
+    qemu("no-root").without(&["root.tar"]).status(1).prints(&["no boot module named root.tar"]),
+    qemu("no-kernel").without(&["kernel"]).status(102).prints(&["cannot boot", "kernel"]),
+    qemu("too-little-memory").mem(12).status(102).prints(&["cannot boot: too little memory"]),
+    // Without the large module the boot stage gets further than the kernel does.
+    qemu("too-little-memory-for-the-kernel").mem(14).without(&["root.tar"]).status(101)
+        .prints(&["dragonet: panic", "too little memory"]),
+    qemu("no-acpi").no_acpi().status(101).prints(&["dragonet: panic", "cannot boot", "ACPI"]),
+    qemu("no-long-mode").cpu("qemu32").status(102).prints(&["cannot boot"]),
+    qemu("no-execute-disable").cpu("max,-nx").status(101).prints(&["dragonet: panic", "cannot boot", "no-execute"]),
 ];
 
 #[cfg(test)]

@@ -93,8 +93,7 @@ impl Vmspace {
     pub fn invalidate(&self, range: Range<u64>) {
         let start = range.start.max(USER_START);
         let length = range.end.min(USER_END).saturating_sub(start);
-        let done =
-            syscall::vmspace_mcontrol(self.get(), start, length, Advice::Invalidate, Vpte(0));
+        let done = syscall::vmspace_mcontrol(self.get(), start, length, Advice::Invalidate, Vpte(0));
         // The range is aligned and inside the mapping, so the host has nothing to refuse. If it did, frames would be
         // reused while programs can still reach them: better to stop.
         done.expect("the host invalidates a valid range");

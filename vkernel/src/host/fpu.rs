@@ -35,14 +35,22 @@ fn measure() -> FpuLayout {
     // SAFETY: every x86-64 has CPUID. Bit 27: the host has turned XSAVE on, so XGETBV and leaf 13 are there.
     let has_xsave = unsafe { __cpuid(1) }.ecx >> 27 & 1 != 0;
     if !has_xsave {
-        return FpuLayout { size: LEGACY_SIZE, components: 0, mxcsr_mask };
+        return FpuLayout {
+            size: LEGACY_SIZE,
+            components: 0,
+            mxcsr_mask,
+        };
     }
     let (low, high): (u32, u32);
     // SAFETY: as above; register 0 always exists.
     unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack)) };
     // SAFETY: as above. EBX is the size for the components that are turned on.
     let size = unsafe { __cpuid_count(13, 0) }.ebx as usize;
-    FpuLayout { size, components: u64::from(high) << 32 | u64::from(low), mxcsr_mask }
+    FpuLayout {
+        size,
+        components: u64::from(high) << 32 | u64::from(low),
+        mxcsr_mask,
+    }
 }
 
 #[cfg(target_os = "none")]

@@ -21,7 +21,9 @@ pub fn random_seed() -> [u32; 8] {
             // SAFETY: CPUID says that the instruction is there.
             unsafe { rdrand(&mut random) };
         }
-        mixed = (mixed ^ ticks ^ clock::realtime()).wrapping_mul(0xbf58_476d_1ce4_e5b9).rotate_left(31);
+        mixed = (mixed ^ ticks ^ clock::realtime())
+            .wrapping_mul(0xbf58_476d_1ce4_e5b9)
+            .rotate_left(31);
         ((mixed ^ random) >> 16) as u32
     })
 }

@@ -83,7 +83,10 @@ pub const UTSNAME_FIELD: usize = 65;
 impl TimeSpec {
     /// From nanoseconds.
     pub const fn from_nanoseconds(total: u64) -> Self {
-        TimeSpec { seconds: (total / 1_000_000_000) as i64, nanoseconds: (total % 1_000_000_000) as i64 }
+        TimeSpec {
+            seconds: (total / 1_000_000_000) as i64,
+            nanoseconds: (total % 1_000_000_000) as i64,
+        }
     }
 
     /// In nanoseconds, as many as a number can say. `None` if it is not a valid time.
@@ -91,7 +94,11 @@ impl TimeSpec {
         if self.seconds < 0 || self.nanoseconds < 0 || self.nanoseconds >= 1_000_000_000 {
             return None;
         }
-        Some((self.seconds as u64).saturating_mul(1_000_000_000).saturating_add(self.nanoseconds as u64))
+        Some(
+            (self.seconds as u64)
+                .saturating_mul(1_000_000_000)
+                .saturating_add(self.nanoseconds as u64),
+        )
     }
 }
 
@@ -111,9 +118,37 @@ mod tests {
 
     #[test]
     fn times_are_checked() {
-        assert_eq!(TimeSpec { seconds: 1, nanoseconds: 5 }.nanoseconds(), Some(1_000_000_005));
-        assert_eq!(TimeSpec { seconds: 0, nanoseconds: 1_000_000_000 }.nanoseconds(), None);
-        assert_eq!(TimeSpec { seconds: -1, nanoseconds: 0 }.nanoseconds(), None);
-        assert_eq!(TimeSpec { seconds: i64::MAX, nanoseconds: 0 }.nanoseconds(), Some(u64::MAX));
+        assert_eq!(
+            TimeSpec {
+                seconds: 1,
+                nanoseconds: 5
+            }
+            .nanoseconds(),
+            Some(1_000_000_005)
+        );
+        assert_eq!(
+            TimeSpec {
+                seconds: 0,
+                nanoseconds: 1_000_000_000
+            }
+            .nanoseconds(),
+            None
+        );
+        assert_eq!(
+            TimeSpec {
+                seconds: -1,
+                nanoseconds: 0
+            }
+            .nanoseconds(),
+            None
+        );
+        assert_eq!(
+            TimeSpec {
+                seconds: i64::MAX,
+                nanoseconds: 0
+            }
+            .nanoseconds(),
+            Some(u64::MAX)
+        );
     }
 }

@@ -51,7 +51,13 @@ pub struct Area {
 impl Area {
     /// A private area of zeroes.
     pub fn anonymous(start: u64, end: u64, protection: Protection) -> Self {
-        Area { start, end, protection, shared: false, source: Source::Anonymous }
+        Area {
+            start,
+            end,
+            protection,
+            shared: false,
+            source: Source::Anonymous,
+        }
     }
 
     /// The part of the area inside `start..end`, which overlap it.
@@ -76,8 +82,16 @@ impl Area {
             && match (&self.source, &next.source) {
                 (Source::Anonymous, Source::Anonymous) => true,
                 (
-                    Source::Object { object, offset, limit },
-                    Source::Object { object: next_object, offset: next_offset, limit: next_limit },
+                    Source::Object {
+                        object,
+                        offset,
+                        limit,
+                    },
+                    Source::Object {
+                        object: next_object,
+                        offset: next_offset,
+                        limit: next_limit,
+                    },
                 ) => {
                     Arc::ptr_eq(object, next_object)
                         && limit == next_limit

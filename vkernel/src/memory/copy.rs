@@ -36,9 +36,16 @@ impl AddressSpace {
     /// # Errors
     /// `EFAULT` if the first byte is bad; `ENOMEM`.
     pub fn read_some(&self, address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
-        self.chunks(address, buffer.len(), Access::Read, |ram_frame, within, done, length| {
-            self.memory.ram().read(ram_frame, within, &mut buffer[done..done + length]);
-        })
+        self.chunks(
+            address,
+            buffer.len(),
+            Access::Read,
+            |ram_frame, within, done, length| {
+                self.memory
+                    .ram()
+                    .read(ram_frame, within, &mut buffer[done..done + length]);
+            },
+        )
     }
 
     /// Copies bytes into the program's memory. Returns how many went before the first bad page, if at least one.
@@ -46,9 +53,16 @@ impl AddressSpace {
     /// # Errors
     /// `EFAULT` if the first byte is bad; `ENOMEM`.
     pub fn write_some(&self, address: u64, bytes: &[u8]) -> Result<usize, Errno> {
-        self.chunks(address, bytes.len(), Access::Write, |frame, within, done, length| {
-            self.memory.ram().write(frame, within, &bytes[done..done + length]);
-        })
+        self.chunks(
+            address,
+            bytes.len(),
+            Access::Write,
+            |frame, within, done, length| {
+                self.memory
+                    .ram()
+                    .write(frame, within, &bytes[done..done + length]);
+            },
+        )
     }
 
     /// How many of `length` bytes can be accessed before the first bad page, at least one unless `length` is 0.
@@ -64,7 +78,11 @@ impl AddressSpace {
     /// # Errors
     /// `EFAULT`, `ENOMEM`.
     pub fn read_bytes(&self, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
-        if self.read_some(address, buffer)? == buffer.len() { Ok(()) } else { Err(Errno::EFAULT) }
+        if self.read_some(address, buffer)? == buffer.len() {
+            Ok(())
+        } else {
+            Err(Errno::EFAULT)
+        }
     }
 
     /// Copies exactly `bytes.len()` bytes in.
@@ -72,7 +90,11 @@ impl AddressSpace {
     /// # Errors
     /// `EFAULT`, `ENOMEM`; some bytes may have been written.
     pub fn write_bytes(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
-        if self.write_some(address, bytes)? == bytes.len() { Ok(()) } else { Err(Errno::EFAULT) }
+        if self.write_some(address, bytes)? == bytes.len() {
+            Ok(())
+        } else {
+            Err(Errno::EFAULT)
+        }
     }
 
     /// Reads a structure.
@@ -133,18 +155,25 @@ impl AddressSpace {
         let (frame, _) = self.resolve(&mut inner, address, access).map_err(Errno::from)?;
         let key = match inner.areas.find(address) {
             Some(area) if area.shared => match &area.source {
-                Source::Object { object, offset, .. } => {
-                    WordKey::Shared { object: object.id(), offset: offset + (address - area.start) }
-                }
+                Source::Object { object, offset, .. } => WordKey::Shared {
+                    object: object.id(),
+                    offset: offset + (address - area.start),
+                },
                 Source::Anonymous => self.private_key(address),
             },
             _ => self.private_key(address),
         };
-        Ok(use_word(self.memory.ram().word(frame, (address % PAGE_SIZE) as usize), key))
+        Ok(use_word(
+            self.memory.ram().word(frame, (address % PAGE_SIZE) as usize),
+            key,
+        ))
     }
 
     fn private_key(&self, address: u64) -> WordKey {
-        WordKey::Private { space: self.id, address }
+        WordKey::Private {
+            space: self.id,
+            address,
+        }
     }
 
     /// Calls `copy` with frame, offset in it, bytes done and length, for each piece that lies in one page.

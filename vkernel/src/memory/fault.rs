@@ -71,7 +71,8 @@ impl AddressSpace {
     /// # Errors
     /// Why that must not or cannot be.
     pub fn fault(&self, address: u64, access: Access) -> Result<Resolution, Fault> {
-        self.resolve(&mut self.inner.lock(), address, access).map(|(_, resolution)| resolution)
+        self.resolve(&mut self.inner.lock(), address, access)
+            .map(|(_, resolution)| resolution)
     }
 
     /// As [`Self::fault`], with the frame that holds the page as long as the space stays locked.
@@ -95,7 +96,11 @@ impl AddressSpace {
                     self.copy_on_write(inner, address, leaf, bits)
                 } else {
                     let set = leaf_bits(area, exclusive, access);
-                    let clear = if set & Vpte::NO_EXECUTE == 0 { Vpte::NO_EXECUTE } else { 0 };
+                    let clear = if set & Vpte::NO_EXECUTE == 0 {
+                        Vpte::NO_EXECUTE
+                    } else {
+                        0
+                    };
                     inner.table.change(address, set, clear);
                     Ok((leaf.frame(), Resolution::Changed))
                 }
@@ -104,7 +109,10 @@ impl AddressSpace {
                 let (page, exclusive) = self.first_contents(area, address, access)?;
                 let bits = leaf_bits(area, exclusive, access);
                 let frame = page.frame();
-                inner.table.insert(address, page, bits).map_err(|_| Fault::OutOfMemory)?;
+                inner
+                    .table
+                    .insert(address, page, bits)
+                    .map_err(|_| Fault::OutOfMemory)?;
                 Ok((frame, Resolution::Changed))
             }
         }
@@ -117,7 +125,10 @@ impl AddressSpace {
         leaf: Leaf,
         bits: u64,
     ) -> Result<(Frame, Resolution), Fault> {
-        let copy = self.memory.allocate_for_overwrite().map_err(|_| Fault::OutOfMemory)?;
+        let copy = self
+            .memory
+            .allocate_for_overwrite()
+            .map_err(|_| Fault::OutOfMemory)?;
         self.memory.ram().copy(leaf.frame(), copy.frame());
         let frame = copy.frame();
         if let Some((old, old_leaf)) = inner.table.replace(address, copy, bits) {
@@ -134,11 +145,18 @@ impl AddressSpace {
         let out_of_memory = |_: Errno| Fault::OutOfMemory;
         match &area.source {
             Source::Anonymous => Ok((self.memory.allocate_zeroed().map_err(out_of_memory)?, true)),
-            Source::Object { object, offset, limit } => {
+            Source::Object {
+                object,
+                offset,
+                limit,
+            } => {
                 let position = offset + (address - area.start);
                 let index = position / PAGE_SIZE;
                 if area.shared {
-                    let page = object.page(index).map_err(out_of_memory)?.ok_or(Fault::BehindEnd)?;
+                    let page = object
+                        .page(index)
+                        .map_err(out_of_memory)?
+                        .ok_or(Fault::BehindEnd)?;
                     return Ok((page, true));
                 }
                 let cut = *limit < position + PAGE_SIZE;
@@ -146,7 +164,10 @@ impl AddressSpace {
                     let page = object.private_page(index, *limit).map_err(out_of_memory)?;
                     return Ok((page.ok_or(Fault::BehindEnd)?, true));
                 }
-                let page = object.page(index).map_err(out_of_memory)?.ok_or(Fault::BehindEnd)?;
+                let page = object
+                    .page(index)
+                    .map_err(out_of_memory)?
+                    .ok_or(Fault::BehindEnd)?;
                 Ok((page, false))
             }
         }

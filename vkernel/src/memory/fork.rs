@@ -26,7 +26,9 @@ impl AddressSpace {
                 let mut next = area.start;
                 while let Some((address, _)) = inner.table.next_held(next..area.end) {
                     next = address + PAGE_SIZE;
-                    let Some(old) = inner.table.change(address, 0, Vpte::WRITE) else { continue };
+                    let Some(old) = inner.table.change(address, 0, Vpte::WRITE) else {
+                        continue;
+                    };
                     if old.was_used() && old.has(Vpte::WRITE) {
                         let start = narrowed.map_or(address, |(start, _)| start);
                         narrowed = Some((start, next));

@@ -51,7 +51,11 @@ impl PhysicalMemory {
             border: 0,
             backed: 0,
         };
-        PhysicalMemory { ram, back, state: Lock::new(state) }
+        PhysicalMemory {
+            ram,
+            back,
+            state: Lock::new(state),
+        }
     }
 
     /// The bytes themselves.
@@ -62,7 +66,10 @@ impl PhysicalMemory {
     /// Frames in all, and frames free now.
     pub fn statistics(&self) -> (u32, u32) {
         let state = self.state.lock();
-        (self.ram.frames(), state.free_count + (self.ram.frames() - state.border))
+        (
+            self.ram.frames(),
+            state.free_count + (self.ram.frames() - state.border),
+        )
     }
 
     /// A frame with one owner. Its contents are zero.
@@ -93,7 +100,13 @@ impl PhysicalMemory {
             state.free_head = next & !FREE;
             state.free_count -= 1;
             state.table[frame as usize] = 1;
-            return Ok((Page { memory: self, frame: Frame(frame) }, false));
+            return Ok((
+                Page {
+                    memory: self,
+                    frame: Frame(frame),
+                },
+                false,
+            ));
         }
         if state.border == self.ram.frames() {
             return Err(Errno::ENOMEM);
@@ -106,7 +119,13 @@ impl PhysicalMemory {
         let frame = state.border;
         state.border += 1;
         state.table[frame as usize] = 1;
-        Ok((Page { memory: self, frame: Frame(frame) }, true))
+        Ok((
+            Page {
+                memory: self,
+                frame: Frame(frame),
+            },
+            true,
+        ))
     }
 
     /// Takes back ownership that [`Page::into_frame`] gave to a page table.
@@ -193,7 +212,11 @@ pub mod tests {
 
     /// RAM of `frames` frames for a test.
     pub fn memory(frames: u32) -> &'static PhysicalMemory {
-        let block: Vec<Aligned> = (0..frames).map(|_| Aligned { _bytes: [0; FRAME_SIZE] }).collect();
+        let block: Vec<Aligned> = (0..frames)
+            .map(|_| Aligned {
+                _bytes: [0; FRAME_SIZE],
+            })
+            .collect();
         let base = NonNull::from(Box::leak(block.into_boxed_slice())).cast();
         // SAFETY: leaked, so valid for ever; the only reference was turned into the pointer.
         let ram = unsafe { Ram::new(base, frames) };
@@ -236,7 +259,11 @@ pub mod tests {
 
     #[test]
     fn a_host_without_memory_is_an_error() {
-        let block: Vec<Aligned> = (0..32).map(|_| Aligned { _bytes: [0; FRAME_SIZE] }).collect();
+        let block: Vec<Aligned> = (0..32)
+            .map(|_| Aligned {
+                _bytes: [0; FRAME_SIZE],
+            })
+            .collect();
         let base = NonNull::from(Box::leak(block.into_boxed_slice())).cast();
         // SAFETY: as in `memory`.
         let ram = unsafe { Ram::new(base, 32) };

@@ -43,8 +43,17 @@ impl MemoryObject {
     fn with_image(memory: &'static PhysicalMemory, image: &'static [u8], size: u64) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let pristine = size == image.len() as u64;
-        let state = State { size, pages: BTreeMap::new(), image, pristine };
-        MemoryObject { id: NEXT.fetch_add(1, Ordering::Relaxed), memory, state: Lock::new(state) }
+        let state = State {
+            size,
+            pages: BTreeMap::new(),
+            image,
+            pristine,
+        };
+        MemoryObject {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            memory,
+            state: Lock::new(state),
+        }
     }
 
     /// Unique for the life of the vkernel.
@@ -140,7 +149,10 @@ impl MemoryObject {
             let within = (position % PAGE_SIZE) as usize;
             let chunk = (bytes.len() - done).min(FRAME_SIZE - within);
             match self.page_in(state, position / PAGE_SIZE) {
-                Ok(page) => self.memory.ram().write(page.frame(), within, &bytes[done..done + chunk]),
+                Ok(page) => self
+                    .memory
+                    .ram()
+                    .write(page.frame(), within, &bytes[done..done + chunk]),
                 Err(_) if done > 0 => break,
                 Err(_) => return Err(Errno::ENOSPC),
             }

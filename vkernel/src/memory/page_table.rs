@@ -90,7 +90,8 @@ impl PageTable {
                 None => {
                     let next = self.memory.allocate_zeroed()?.into_frame();
                     let bits = Vpte::VALID | Vpte::WRITE | Vpte::USER;
-                    self.entry(table, address, level).store(next.offset() | bits, Ordering::Release);
+                    self.entry(table, address, level)
+                        .store(next.offset() | bits, Ordering::Release);
                     next
                 }
             };
@@ -121,9 +122,11 @@ impl PageTable {
     pub fn change(&mut self, address: u64, set: u64, clear: u64) -> Option<Leaf> {
         let slot = self.find(address)?;
         leaf(slot)?;
-        slot.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| Some(old & !clear | set))
-            .ok()
-            .map(Leaf)
+        slot.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
+            Some(old & !clear | set)
+        })
+        .ok()
+        .map(Leaf)
     }
 
     /// The first address at or above `range.start` whose leaf owns a page.
@@ -215,7 +218,9 @@ mod tests {
         let mut table = PageTable::new(memory).unwrap();
         let addresses = [0x1_0000, 0x40_0000, 0x7fff_ffff_e000, 0x5555_5555_4000];
         for address in addresses {
-            table.insert(address, memory.allocate_zeroed().unwrap(), BITS).unwrap();
+            table
+                .insert(address, memory.allocate_zeroed().unwrap(), BITS)
+                .unwrap();
         }
         let mut from = 0;
         let mut seen = alloc::vec::Vec::new();
@@ -256,11 +261,15 @@ mod tests {
     fn a_held_page_survives_without_access() {
         let memory = memory(16);
         let mut table = PageTable::new(memory).unwrap();
-        table.insert(0x1000_0000, memory.allocate_zeroed().unwrap(), BITS).unwrap();
+        table
+            .insert(0x1000_0000, memory.allocate_zeroed().unwrap(), BITS)
+            .unwrap();
         let before = table.change(0x1000_0000, 0, Vpte::VALID).unwrap();
         assert!(before.has(Vpte::VALID));
         assert!(!table.get(0x1000_0000).unwrap().has(Vpte::VALID));
-        let (old, leaf) = table.replace(0x1000_0000, memory.allocate_zeroed().unwrap(), BITS).unwrap();
+        let (old, leaf) = table
+            .replace(0x1000_0000, memory.allocate_zeroed().unwrap(), BITS)
+            .unwrap();
         assert_eq!(old.frame(), leaf.frame());
         assert!(table.replace(0x1000_1000, old, BITS).is_none());
     }

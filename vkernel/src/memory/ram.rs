@@ -99,7 +99,10 @@ impl Ram {
 
     fn pointer(&self, frame: Frame, offset: usize, length: usize) -> *mut u8 {
         assert!(frame.0 < self.frames, "frame number beyond RAM");
-        assert!(offset <= FRAME_SIZE && length <= FRAME_SIZE - offset, "range beyond a frame");
+        assert!(
+            offset <= FRAME_SIZE && length <= FRAME_SIZE - offset,
+            "range beyond a frame"
+        );
         // SAFETY: inside the mapping by the two checks above and the contract of `new`.
         unsafe { self.base.as_ptr().add(frame.0 as usize * FRAME_SIZE + offset) }
     }

@@ -64,9 +64,18 @@ impl AddressSpace {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let table = PageTable::new(memory)?;
         let vmspace = host::Vmspace::new(table.root_entry())?;
-        let inner = Inner { areas: Areas::new(), table, heap: 0..0 };
+        let inner = Inner {
+            areas: Areas::new(),
+            table,
+            heap: 0..0,
+        };
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(AddressSpace { vmspace, id, memory, inner: Lock::new(inner) })
+        Ok(AddressSpace {
+            vmspace,
+            id,
+            memory,
+            inner: Lock::new(inner),
+        })
     }
 
     /// Runs the calling host thread in this space until something happens.
@@ -99,7 +108,9 @@ impl AddressSpace {
             Placement::Hint(address) => {
                 let wished = page_floor(address);
                 match user_range(wished, length) {
-                    Ok(range) if wished != 0 && inner.areas.overlapping(range.clone()).next().is_none() => wished,
+                    Ok(range) if wished != 0 && inner.areas.overlapping(range.clone()).next().is_none() => {
+                        wished
+                    }
                     _ => {
                         let bounds = PLACEMENT_START..PLACEMENT_END;
                         inner.areas.find_gap(length, bounds).ok_or(Errno::ENOMEM)?
@@ -119,7 +130,13 @@ impl AddressSpace {
                 address
             }
         };
-        inner.areas.insert(Area { start, end: start + length, protection, shared, source })?;
+        inner.areas.insert(Area {
+            start,
+            end: start + length,
+            protection,
+            shared,
+            source,
+        })?;
         Ok(start)
     }
 
@@ -163,7 +180,11 @@ impl AddressSpace {
         } else {
             Vpte::WRITE
         };
-        let set = if protection.contains(Protection::EXECUTE) { 0 } else { Vpte::NO_EXECUTE };
+        let set = if protection.contains(Protection::EXECUTE) {
+            0
+        } else {
+            Vpte::NO_EXECUTE
+        };
         let mut used = false;
         let mut next = range.start;
         while let Some((page, _)) = inner.table.next_held(next..range.end) {
@@ -271,7 +292,9 @@ fn checked_range(address: u64, length: u64) -> Result<Range<u64>, Errno> {
     if !address.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
     }
-    let end = page_ceiling(length).and_then(|length| address.checked_add(length)).ok_or(Errno::EINVAL)?;
+    let end = page_ceiling(length)
+        .and_then(|length| address.checked_add(length))
+        .ok_or(Errno::EINVAL)?;
     if end > USER_END {
         return Err(Errno::EINVAL);
     }

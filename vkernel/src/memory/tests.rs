@@ -20,11 +20,23 @@ fn space(memory: &'static PhysicalMemory) -> AddressSpace {
 }
 
 fn anonymous(space: &AddressSpace, pages: u64) -> u64 {
-    space.map(Placement::Replace(BASE), pages * PAGE_SIZE, RW, false, Source::Anonymous).unwrap()
+    space
+        .map(
+            Placement::Replace(BASE),
+            pages * PAGE_SIZE,
+            RW,
+            false,
+            Source::Anonymous,
+        )
+        .unwrap()
 }
 
 fn object_source(object: &Arc<MemoryObject>, offset: u64, limit: u64) -> Source {
-    Source::Object { object: object.clone(), offset, limit }
+    Source::Object {
+        object: object.clone(),
+        offset,
+        limit,
+    }
 }
 
 #[test]
@@ -39,7 +51,10 @@ fn pages_come_when_touched_and_go_when_unmapped() {
     space.read_bytes(BASE + PAGE_SIZE - 2, &mut back).unwrap();
     assert_eq!(&back, b"abcd");
     space.unmap(BASE, PAGE_SIZE).unwrap();
-    assert_eq!(space.read_bytes(BASE + PAGE_SIZE - 2, &mut back), Err(Errno::EFAULT));
+    assert_eq!(
+        space.read_bytes(BASE + PAGE_SIZE - 2, &mut back),
+        Err(Errno::EFAULT)
+    );
     assert_eq!(space.read_some(BASE + PAGE_SIZE, &mut back), Ok(4));
     assert_eq!(&back, b"cd\0\0");
     drop(space);
@@ -52,11 +67,18 @@ fn wrong_addresses_are_faults() {
     anonymous(&space, 2);
     let mut byte = [0];
     for address in [0, BASE - 1, BASE + 2 * PAGE_SIZE, USER_END, 1 << 47, u64::MAX] {
-        assert_eq!(space.read_bytes(address, &mut byte), Err(Errno::EFAULT), "{address:#x}");
+        assert_eq!(
+            space.read_bytes(address, &mut byte),
+            Err(Errno::EFAULT),
+            "{address:#x}"
+        );
         assert_eq!(space.fault(address, Access::Read), Err(Fault::NotMapped));
     }
     assert_eq!(space.write_some(BASE + 2 * PAGE_SIZE - 3, b"12345"), Ok(3));
-    assert_eq!(space.read_bytes(BASE + 2 * PAGE_SIZE - 3, &mut [0; 5]), Err(Errno::EFAULT));
+    assert_eq!(
+        space.read_bytes(BASE + 2 * PAGE_SIZE - 3, &mut [0; 5]),
+        Err(Errno::EFAULT)
+    );
     assert_eq!(space.read_string(BASE, 8, Errno::E2BIG), Ok(vec![]));
     space.write_bytes(BASE, &[b'x'; 300]).unwrap();
     assert_eq!(space.read_string(BASE, 300, Errno::E2BIG), Err(Errno::E2BIG));
@@ -87,7 +109,9 @@ fn a_fork_sees_what_was_there_and_neither_sees_the_other() {
     let parent = space(memory);
     anonymous(&parent, 8);
     for page in 0..8 {
-        parent.write_bytes(BASE + page * PAGE_SIZE, &[page as u8; 16]).unwrap();
+        parent
+            .write_bytes(BASE + page * PAGE_SIZE, &[page as u8; 16])
+            .unwrap();
     }
     let child = parent.fork().unwrap();
     parent.write_bytes(BASE, b"parent").unwrap();
@@ -101,7 +125,10 @@ fn a_fork_sees_what_was_there_and_neither_sees_the_other() {
     };
     assert_eq!((&first(&parent, 0), first(&parent, 1)), (b"paren", [1; 5]));
     assert_eq!((&first(&child, 0), &first(&child, 1)), (b"chang", b"child"));
-    assert_eq!((first(&grandchild, 0), &first(&grandchild, 1)), ([0; 5], b"child"));
+    assert_eq!(
+        (first(&grandchild, 0), &first(&grandchild, 1)),
+        ([0; 5], b"child")
+    );
     assert_eq!(first(&grandchild, 7), [7; 5]);
     drop(parent);
     drop(grandchild);
@@ -118,7 +145,9 @@ fn shared_mappings_are_shared_and_private_ones_are_not() {
     let one = space(memory);
     let map = |space: &AddressSpace, at: u64, shared: bool| {
         let source = object_source(&object, 0, u64::MAX);
-        space.map(Placement::Replace(at), 6000, RW, shared, source).unwrap()
+        space
+            .map(Placement::Replace(at), 6000, RW, shared, source)
+            .unwrap()
     };
     let (shared, private) = (BASE, BASE + 0x10_000);
     map(&one, shared, true);
@@ -136,7 +165,13 @@ fn shared_mappings_are_shared_and_private_ones_are_not() {
     assert_eq!(byte(&one, shared + 6001), 0, "behind the end, in the last page");
     let key = |space: &AddressSpace, address| space.with_word(address, Access::Read, |_, key| key).unwrap();
     assert_eq!(key(&one, shared + 8), key(&two, shared + 8));
-    assert_eq!(key(&one, shared + 8), WordKey::Shared { object: object.id(), offset: 8 });
+    assert_eq!(
+        key(&one, shared + 8),
+        WordKey::Shared {
+            object: object.id(),
+            offset: 8
+        }
+    );
     assert_ne!(key(&one, private), key(&two, private));
     drop((one, two, object));
     assert_eq!(memory.statistics().1, 128);
@@ -149,11 +184,16 @@ fn a_segment_ends_in_zeroes_and_a_mapping_with_the_file() {
     let object = Arc::new(MemoryObject::from_image(memory, &IMAGE));
     let space = space(memory);
     let source = object_source(&object, 0, 100);
-    space.map(Placement::Exclusive(BASE), 0x4000, RW, false, source).unwrap();
+    space
+        .map(Placement::Exclusive(BASE), 0x4000, RW, false, source)
+        .unwrap();
     let mut back = [1; 102];
     space.read_bytes(BASE, &mut back).unwrap();
     assert_eq!((back[99], back[100], back[101]), (b'f', 0, 0));
-    assert_eq!(space.fault(BASE + 2 * PAGE_SIZE, Access::Read), Err(Fault::BehindEnd));
+    assert_eq!(
+        space.fault(BASE + 2 * PAGE_SIZE, Access::Read),
+        Err(Fault::BehindEnd)
+    );
     object.read(98, &mut back[..4]);
     assert_eq!(&back[..4], b"ffff");
 }
@@ -176,13 +216,31 @@ fn the_heap_grows_and_shrinks() {
     let space = space(memory(64));
     space.set_heap_start(BASE + 100);
     assert_eq!(space.set_break(0), BASE + 100);
-    assert_eq!(space.set_break(BASE + 3 * PAGE_SIZE + 5), BASE + 3 * PAGE_SIZE + 5);
+    assert_eq!(
+        space.set_break(BASE + 3 * PAGE_SIZE + 5),
+        BASE + 3 * PAGE_SIZE + 5
+    );
     space.write_bytes(BASE + 4 * PAGE_SIZE - 1, b"x").unwrap();
     assert_eq!(space.set_break(u64::MAX), BASE + 3 * PAGE_SIZE + 5);
     assert_eq!(space.set_break(BASE + PAGE_SIZE), BASE + PAGE_SIZE);
-    assert_eq!(space.write_bytes(BASE + 4 * PAGE_SIZE - 1, b"x"), Err(Errno::EFAULT));
-    space.map(Placement::Exclusive(BASE + 0x10_000), PAGE_SIZE, RW, false, Source::Anonymous).unwrap();
-    assert_eq!(space.set_break(BASE + 0x20_000), BASE + PAGE_SIZE, "something is in the way");
+    assert_eq!(
+        space.write_bytes(BASE + 4 * PAGE_SIZE - 1, b"x"),
+        Err(Errno::EFAULT)
+    );
+    space
+        .map(
+            Placement::Exclusive(BASE + 0x10_000),
+            PAGE_SIZE,
+            RW,
+            false,
+            Source::Anonymous,
+        )
+        .unwrap();
+    assert_eq!(
+        space.set_break(BASE + 0x20_000),
+        BASE + PAGE_SIZE,
+        "something is in the way"
+    );
 }
 
 #[test]
@@ -198,8 +256,12 @@ fn placements_are_honoured_or_refused() {
     assert_eq!(map(Placement::Hint(0), 0), Err(Errno::EINVAL));
     assert_eq!(map(Placement::Hint(0), u64::MAX), Err(Errno::ENOMEM));
     assert_eq!(map(Placement::Replace(BASE + 1), 1), Err(Errno::EINVAL));
-    for address in [0, USER_END, u64::MAX & !4095] {
-        assert_eq!(map(Placement::Replace(address), PAGE_SIZE), Err(Errno::ENOMEM), "{address:#x}");
+    for address in [0, USER_END, !4095] {
+        assert_eq!(
+            map(Placement::Replace(address), PAGE_SIZE),
+            Err(Errno::ENOMEM),
+            "{address:#x}"
+        );
     }
 }
 
@@ -208,9 +270,14 @@ fn running_out_of_frames_is_an_error_and_gives_everything_back() {
     let memory = memory(20);
     let space = space(memory);
     anonymous(&space, 100);
-    let reached = (0..100).take_while(|page| space.fault(BASE + page * PAGE_SIZE, Access::Write).is_ok()).count();
+    let reached = (0..100)
+        .take_while(|page| space.fault(BASE + page * PAGE_SIZE, Access::Write).is_ok())
+        .count();
     assert!((10..20).contains(&reached), "{reached}");
-    assert_eq!(space.fault(BASE + 99 * PAGE_SIZE, Access::Write), Err(Fault::OutOfMemory));
+    assert_eq!(
+        space.fault(BASE + 99 * PAGE_SIZE, Access::Write),
+        Err(Fault::OutOfMemory)
+    );
     assert_eq!(space.fork().err(), Some(Errno::ENOMEM));
     space.unmap(BASE, 100 * PAGE_SIZE).unwrap();
     assert!(memory.statistics().1 >= reached as u32);
@@ -275,6 +342,9 @@ fn words_are_found_where_programs_see_them() {
     let found = space.with_word(BASE + 40, Access::Write, |word, _| word.swap(9, Ordering::SeqCst));
     assert_eq!(found, Ok(7));
     assert_eq!(space.read::<u32>(BASE + 40), Ok(9));
-    assert_eq!(space.with_word(BASE + 41, Access::Read, |_, _| ()), Err(Errno::EINVAL));
+    assert_eq!(
+        space.with_word(BASE + 41, Access::Read, |_, _| ()),
+        Err(Errno::EINVAL)
+    );
     assert_eq!(space.with_word(0, Access::Read, |_, _| ()), Err(Errno::EFAULT));
 }

@@ -18,7 +18,15 @@ const MOST_ROBUST_ENTRIES: usize = 2048;
 impl Task {
     /// Ends the thread. The caller returns from the thread's body right after.
     pub fn finish(self) {
-        let Task { thread, process, space, files, clear_child_tid, robust_list, .. } = self;
+        let Task {
+            thread,
+            process,
+            space,
+            files,
+            clear_child_tid,
+            robust_list,
+            ..
+        } = self;
         if robust_list != 0 {
             release_robust_mutexes(&space, robust_list, thread.id());
         }
@@ -66,7 +74,9 @@ fn end_process(process: &Arc<Process>) {
             }
         }
         let parent = table.process(process.parent.load(Ordering::Relaxed));
-        let unwanted = parent.as_ref().is_none_or(|parent| parent.actions().discards_children());
+        let unwanted = parent
+            .as_ref()
+            .is_none_or(|parent| parent.actions().discards_children());
         if unwanted {
             table.remove_process(process.id);
         }
@@ -101,7 +111,9 @@ pub fn wake_word(space: &AddressSpace, address: u64, count: usize) {
 
 /// Marks the mutexes that a dead thread held, so that others can take them (set_robust_list(2)).
 fn release_robust_mutexes(space: &AddressSpace, head: u64, thread: u32) {
-    let Ok(list) = space.read::<RobustListHead>(head) else { return };
+    let Ok(list) = space.read::<RobustListHead>(head) else {
+        return;
+    };
     let release = |entry: u64| {
         // The lowest bit marks priority inheritance, which there is none of.
         let address = (entry & !1).wrapping_add_signed(list.offset);
@@ -109,7 +121,8 @@ fn release_robust_mutexes(space: &AddressSpace, head: u64, thread: u32) {
             let owned = |value: u32| {
                 (value & FUTEX_TID_MASK == thread).then_some(value & FUTEX_WAITERS | FUTEX_OWNER_DIED)
             };
-            word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, owned).unwrap_or(0)
+            word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, owned)
+                .unwrap_or(0)
         });
         if died.is_ok_and(|old| old & FUTEX_WAITERS != 0) {
             wake_word(space, address, 1);
@@ -120,7 +133,9 @@ fn release_robust_mutexes(space: &AddressSpace, head: u64, thread: u32) {
         if entry & !1 == head {
             break;
         }
-        let Ok(next) = space.read::<u64>(entry & !1) else { break };
+        let Ok(next) = space.read::<u64>(entry & !1) else {
+            break;
+        };
         if entry != list.pending {
             release(entry);
         }

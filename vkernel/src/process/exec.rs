@@ -10,8 +10,8 @@ use crate::linux::flags::{
 use crate::memory::area::{Protection, Source};
 use crate::memory::space::{Placement, STACK_SIZE, STACK_TOP};
 use crate::memory::{AddressSpace, MemoryObject, page_ceiling, page_floor};
-use crate::process::stack::{self, Arguments, Auxiliary};
 use crate::process::Task;
+use crate::process::stack::{self, Arguments, Auxiliary};
 use crate::signal::deliver::AlternateStack;
 use alloc::sync::Arc;
 use alloc::vec;
@@ -52,7 +52,11 @@ pub fn load(file: &Arc<MemoryObject>, path: &[u8], strings: &Arguments) -> Resul
         protection.set(Protection::WRITE, segment.protection.write);
         protection.set(Protection::EXECUTE, segment.protection.execute);
         let file_end = page_ceiling(segment.address + segment.file_size).ok_or(Errno::ENOEXEC)?;
-        let file_end = if segment.file_size == 0 { pages.start } else { file_end };
+        let file_end = if segment.file_size == 0 {
+            pages.start
+        } else {
+            file_end
+        };
         if file_end > pages.start {
             let source = Source::Object {
                 object: file.clone(),
@@ -64,7 +68,13 @@ pub fn load(file: &Arc<MemoryObject>, path: &[u8], strings: &Arguments) -> Resul
         }
         if pages.end > file_end {
             let placement = Placement::Exclusive(file_end);
-            space.map(placement, pages.end - file_end, protection, false, Source::Anonymous)?;
+            space.map(
+                placement,
+                pages.end - file_end,
+                protection,
+                false,
+                Source::Anonymous,
+            )?;
         }
         program_end = pages.end;
     }
@@ -79,7 +89,14 @@ pub fn load(file: &Arc<MemoryObject>, path: &[u8], strings: &Arguments) -> Resul
     let auxiliary = [
         Auxiliary::Value(AT_PHDR, image.headers_address.unwrap_or(0)),
         Auxiliary::Value(AT_PHENT, Image::HEADER_SIZE as u64),
-        Auxiliary::Value(AT_PHNUM, if image.headers_address.is_some() { image.header_count as u64 } else { 0 }),
+        Auxiliary::Value(
+            AT_PHNUM,
+            if image.headers_address.is_some() {
+                image.header_count as u64
+            } else {
+                0
+            },
+        ),
         Auxiliary::Value(AT_PAGESZ, PAGE_SIZE),
         Auxiliary::Value(AT_BASE, 0),
         Auxiliary::Value(AT_FLAGS, 0),
@@ -104,15 +121,20 @@ pub fn load(file: &Arc<MemoryObject>, path: &[u8], strings: &Arguments) -> Resul
         rflags: RegisterFrame::FORCED_FLAGS,
         ..RegisterFrame::default()
     };
-    let run_state = RunState { registers, ..RunState::default() };
-    Ok(Loaded { space: Arc::new(space), run_state })
+    let run_state = RunState {
+        registers,
+        ..RunState::default()
+    };
+    Ok(Loaded {
+        space: Arc::new(space),
+        run_state,
+    })
 }
 
 /// The plan for a program file. Only headers are looked at, but the plan checks ranges against the whole file.
 fn parse(file: &Arc<MemoryObject>) -> Result<Image, Errno> {
-    let plan = |bytes: &[u8]| {
-        Image::parse(bytes, PROGRAM_BASE, USER_START..PROGRAM_END).map_err(|_| Errno::ENOEXEC)
-    };
+    let plan =
+        |bytes: &[u8]| Image::parse(bytes, PROGRAM_BASE, USER_START..PROGRAM_END).map_err(|_| Errno::ENOEXEC);
     if let Some(image) = file.image() {
         return plan(image);
     }
@@ -141,7 +163,8 @@ impl Task {
             return Err(Errno::ERESTARTSYS);
         }
         let process = self.process.clone();
-        self.wait_uninterrupted(&process.thread_events, || process.thread_count() == 1).await;
+        self.wait_uninterrupted(&process.thread_events, || process.thread_count() == 1)
+            .await;
         if self.must_end() {
             return Err(Errno::ERESTARTSYS);
         }

@@ -37,16 +37,29 @@ pub struct FutexTable<T = Arc<Thread>> {
 impl<T: Clone> FutexTable<T> {
     /// Nobody waits.
     pub const fn new() -> Self {
-        FutexTable { queues: Lock::new(BTreeMap::new()) }
+        FutexTable {
+            queues: Lock::new(BTreeMap::new()),
+        }
     }
 
     /// Joins the queue of a word if `still` says that its value is the expected one. `bits` must match a waker's.
-    pub fn join(&self, key: WordKey, who: T, bits: u32, still: impl FnOnce() -> bool) -> Option<Arc<Waiter<T>>> {
+    pub fn join(
+        &self,
+        key: WordKey,
+        who: T,
+        bits: u32,
+        still: impl FnOnce() -> bool,
+    ) -> Option<Arc<Waiter<T>>> {
         let mut queues = self.queues.lock();
         if !still() {
             return None;
         }
-        let waiter = Arc::new(Waiter { who, bits, woken: AtomicBool::new(false), key: Lock::new(key) });
+        let waiter = Arc::new(Waiter {
+            who,
+            bits,
+            woken: AtomicBool::new(false),
+            key: Lock::new(key),
+        });
         queues.entry(key).or_default().push_back(waiter.clone());
         Some(waiter)
     }
@@ -107,7 +120,9 @@ fn take<T: Clone>(
     bits: u32,
 ) -> Vec<T> {
     let mut taken = Vec::new();
-    let Some(queue) = queues.get_mut(&key) else { return taken };
+    let Some(queue) = queues.get_mut(&key) else {
+        return taken;
+    };
     queue.retain(|waiter| {
         let matches = taken.len() < count && waiter.bits & bits != 0;
         if matches {
@@ -126,8 +141,14 @@ fn take<T: Clone>(
 mod tests {
     use super::*;
 
-    const A: WordKey = WordKey::Private { space: 1, address: 0x1000 };
-    const B: WordKey = WordKey::Private { space: 1, address: 0x2000 };
+    const A: WordKey = WordKey::Private {
+        space: 1,
+        address: 0x1000,
+    };
+    const B: WordKey = WordKey::Private {
+        space: 1,
+        address: 0x2000,
+    };
 
     #[test]
     fn waiters_are_woken_in_order_and_by_bits() {
@@ -147,7 +168,9 @@ mod tests {
     #[test]
     fn a_moved_waiter_can_leave_its_new_queue() {
         let table = FutexTable::new();
-        let waiters: Vec<_> = ['1', '2', '3', '4'].map(|who| table.join(A, who, ANY, || true).unwrap()).into();
+        let waiters: Vec<_> = ['1', '2', '3', '4']
+            .map(|who| table.join(A, who, ANY, || true).unwrap())
+            .into();
         assert!(table.requeue(A, B, 1, 2, || false).is_none());
         assert_eq!(table.requeue(A, B, 1, 2, || true), Some((alloc::vec!['1'], 2)));
         table.leave(&waiters[1]);

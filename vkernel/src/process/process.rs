@@ -179,7 +179,12 @@ impl Process {
                 return false;
             }
             state.executing = true;
-            state.threads.iter().filter(|thread| !Arc::ptr_eq(thread, survivor)).cloned().collect()
+            state
+                .threads
+                .iter()
+                .filter(|thread| !Arc::ptr_eq(thread, survivor))
+                .cloned()
+                .collect()
         };
         for thread in others {
             thread.end();

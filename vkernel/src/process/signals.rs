@@ -20,7 +20,9 @@ impl Process {
         }
         self.pending.lock().add(notice);
         let threads = self.threads();
-        let open = threads.iter().find(|thread| thread.blocked() & bit(notice.signal) == 0);
+        let open = threads
+            .iter()
+            .find(|thread| thread.blocked() & bit(notice.signal) == 0);
         if let Some(thread) = open {
             thread.interrupt();
         }

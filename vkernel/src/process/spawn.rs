@@ -81,11 +81,23 @@ impl Task {
         }
 
         // What may fail comes first; the id is the last.
-        let space = if has(CLONE_VM) { self.space.clone() } else { Arc::new(self.space.fork()?) };
+        let space = if has(CLONE_VM) {
+            self.space.clone()
+        } else {
+            Arc::new(self.space.fork()?)
+        };
         let fpu = self.thread.store_fpu(FpuState::duplicate);
-        let files = if has(CLONE_FILES) { self.files.clone() } else { Arc::new(self.files.duplicate()) };
+        let files = if has(CLONE_FILES) {
+            self.files.clone()
+        } else {
+            Arc::new(self.files.duplicate())
+        };
         let id = kernel().processes().lock().new_id()?;
-        let process = if has(CLONE_THREAD) { self.process.clone() } else { self.new_process(id, flags) };
+        let process = if has(CLONE_THREAD) {
+            self.process.clone()
+        } else {
+            self.new_process(id, flags)
+        };
         let thread = Thread::new(
             id,
             process.clone(),
@@ -140,15 +152,23 @@ impl Task {
             Arc::new(self.process.actions().duplicate())
         };
         let context = self.process.file_context.lock().clone();
-        let context = if flags & CLONE_FS != 0 { context } else { Arc::new(context.duplicate()) };
+        let context = if flags & CLONE_FS != 0 {
+            context
+        } else {
+            Arc::new(context.duplicate())
+        };
         let parent = if flags & CLONE_PARENT != 0 {
             self.process.parent.load(Ordering::Relaxed)
         } else {
             self.process.id
         };
         let process = Process::new(id, parent, (flags & CSIGNAL) as u8, actions, context);
-        process.group.store(self.process.group.load(Ordering::Relaxed), Ordering::Relaxed);
-        process.session.store(self.process.session.load(Ordering::Relaxed), Ordering::Relaxed);
+        process
+            .group
+            .store(self.process.group.load(Ordering::Relaxed), Ordering::Relaxed);
+        process
+            .session
+            .store(self.process.session.load(Ordering::Relaxed), Ordering::Relaxed);
         process.set_executable(&self.process.executable());
         Arc::new(process)
     }

@@ -49,8 +49,16 @@ pub fn build(top: u64, strings: &Arguments, auxiliary: &[Auxiliary<'_>]) -> Resu
         bytes.extend_from_slice(end);
         offset
     };
-    let arguments: Vec<u64> = strings.arguments.iter().map(|string| place(string, &[0])).collect();
-    let environment: Vec<u64> = strings.environment.iter().map(|string| place(string, &[0])).collect();
+    let arguments: Vec<u64> = strings
+        .arguments
+        .iter()
+        .map(|string| place(string, &[0]))
+        .collect();
+    let environment: Vec<u64> = strings
+        .environment
+        .iter()
+        .map(|string| place(string, &[0]))
+        .collect();
     let auxiliary: Vec<(u64, u64, bool)> = auxiliary
         .iter()
         .map(|entry| match *entry {
@@ -93,7 +101,10 @@ mod tests {
             arguments: vec![b"/bin/hello".to_vec(), b"a b".to_vec()],
             environment: vec![b"HOME=/".to_vec()],
         };
-        let auxiliary = [Auxiliary::Value(AT_PAGESZ, 4096), Auxiliary::Bytes(AT_RANDOM, &[7; 16])];
+        let auxiliary = [
+            Auxiliary::Value(AT_PAGESZ, 4096),
+            Auxiliary::Bytes(AT_RANDOM, &[7; 16]),
+        ];
         let (pointer, bytes) = build(top, &strings, &auxiliary).unwrap();
         assert_eq!(pointer % 16, 0);
         assert!(pointer + bytes.len() as u64 <= top);
@@ -115,10 +126,16 @@ mod tests {
 
     #[test]
     fn absurd_arguments_are_refused() {
-        let strings = Arguments { arguments: vec![vec![b'x'; 1000]; 1000], environment: vec![] };
+        let strings = Arguments {
+            arguments: vec![vec![b'x'; 1000]; 1000],
+            environment: vec![],
+        };
         assert_eq!(build(0x7fff_0000, &strings, &[]).err(), Some(Errno::E2BIG));
         let empty = vec![Vec::new(); MAX_ARGUMENTS];
-        let strings = Arguments { arguments: empty, environment: vec![] };
+        let strings = Arguments {
+            arguments: empty,
+            environment: vec![],
+        };
         assert_eq!(build(0x7fff_0000, &strings, &[]).err(), Some(Errno::E2BIG));
     }
 }

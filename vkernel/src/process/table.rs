@@ -21,7 +21,11 @@ pub struct ProcessTable {
 impl ProcessTable {
     /// An empty table; the first id will be 1.
     pub const fn new() -> Self {
-        ProcessTable { processes: BTreeMap::new(), threads: BTreeMap::new(), last: 0 }
+        ProcessTable {
+            processes: BTreeMap::new(),
+            threads: BTreeMap::new(),
+            last: 0,
+        }
     }
 
     /// An id that nobody has.

@@ -69,7 +69,14 @@ struct ThreadFpu {
 
 impl Thread {
     /// A thread that has no body yet.
-    pub fn new(id: u32, process: Arc<Process>, fpu: FpuState, blocked: u64, affinity: u64, cpu: usize) -> Arc<Self> {
+    pub fn new(
+        id: u32,
+        process: Arc<Process>,
+        fpu: FpuState,
+        blocked: u64,
+        affinity: u64,
+        cpu: usize,
+    ) -> Arc<Self> {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         Arc::new(Thread {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
@@ -81,7 +88,11 @@ impl Thread {
             affinity: AtomicU64::new(affinity),
             attention: AtomicBool::new(false),
             must_end: AtomicBool::new(false),
-            fpu: Lock::new(ThreadFpu { state: fpu, live: false, cpu: usize::MAX }),
+            fpu: Lock::new(ThreadFpu {
+                state: fpu,
+                live: false,
+                cpu: usize::MAX,
+            }),
             pending: Lock::new(PendingSignals::new()),
             blocked: AtomicU64::new(blocked),
         })
@@ -139,7 +150,10 @@ impl Thread {
                 RUNNING => NOTIFIED,
                 _ => return,
             };
-            match self.state.compare_exchange(state, next, Ordering::SeqCst, Ordering::SeqCst) {
+            match self
+                .state
+                .compare_exchange(state, next, Ordering::SeqCst, Ordering::SeqCst)
+            {
                 Ok(_) if next == QUEUED => return kernel().queue(self.clone(), self.cpu()),
                 Ok(_) => return,
                 Err(now) => state = now,
@@ -188,7 +202,10 @@ impl Thread {
         }
         thread.store_fpu(|_| ());
         *thread.body.lock() = Some(body);
-        match thread.state.compare_exchange(RUNNING, SLEEPING, Ordering::SeqCst, Ordering::SeqCst) {
+        match thread
+            .state
+            .compare_exchange(RUNNING, SLEEPING, Ordering::SeqCst, Ordering::SeqCst)
+        {
             Ok(_) => Poll::Sleeping,
             Err(_) => {
                 thread.state.store(QUEUED, Ordering::SeqCst);

@@ -41,11 +41,18 @@ impl Task {
     fn page_fault(&mut self) {
         let address = self.run_state.fault_address;
         let detail = Detail::Address(address);
-        match self.space.fault(address, Access::from_error_code(self.run_state.error_code)) {
+        match self
+            .space
+            .fault(address, Access::from_error_code(self.run_state.error_code))
+        {
             Ok(Resolution::Changed) => self.idle_faults = (0, 0),
             Ok(Resolution::Already) => {
                 let (last, count) = self.idle_faults;
-                self.idle_faults = if last == address { (address, count + 1) } else { (address, 1) };
+                self.idle_faults = if last == address {
+                    (address, count + 1)
+                } else {
+                    (address, 1)
+                };
                 if self.idle_faults.1 > MOST_IDLE_FAULTS {
                     crate::message!("the host does not translate {address:#x} although the table does");
                     self.force_signal(SIGBUS, BUS_ADRERR, detail);

@@ -160,8 +160,16 @@ impl Cpu {
         Counters::count(&self.counters.idles);
         kernel().console().flush_partial();
         let next = self.timers.lock().next();
-        let timeout = if next == FOREVER { FOREVER } else { next.saturating_sub(clock::monotonic()) };
-        let bits = if timeout == 0 { 0 } else { host::wait_for_interrupt(IPI | CLOCK, timeout) };
+        let timeout = if next == FOREVER {
+            FOREVER
+        } else {
+            next.saturating_sub(clock::monotonic())
+        };
+        let bits = if timeout == 0 {
+            0
+        } else {
+            host::wait_for_interrupt(IPI | CLOCK, timeout)
+        };
         self.took(bits);
         self.expire_timers();
     }
@@ -172,10 +180,13 @@ impl Cpu {
         if !waiting {
             self.slice_end.store(FOREVER, Ordering::Relaxed);
         } else if self.slice_end.load(Ordering::Relaxed) == FOREVER {
-            self.slice_end.store(clock::monotonic() + SLICE, Ordering::Relaxed);
+            self.slice_end
+                .store(clock::monotonic() + SLICE, Ordering::Relaxed);
         }
         let next_timer = self.timers.lock().next();
-        let wanted = next_timer.min(self.slice_end.load(Ordering::Relaxed)).min(kernel().console().flush_time());
+        let wanted = next_timer
+            .min(self.slice_end.load(Ordering::Relaxed))
+            .min(kernel().console().flush_time());
         if wanted < self.armed.load(Ordering::Relaxed) {
             self.armed.store(wanted, Ordering::Relaxed);
             host::set_timer(wanted, CLOCK_BIT);

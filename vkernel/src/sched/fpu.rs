@@ -39,7 +39,9 @@ impl FpuState {
     /// The registers that a new program starts with.
     pub fn new() -> Self {
         let size = host::fpu_layout().size;
-        let mut state = FpuState { blocks: vec![Block([0; 64]); size.div_ceil(64)].into_boxed_slice() };
+        let mut state = FpuState {
+            blocks: vec![Block([0; 64]); size.div_ceil(64)].into_boxed_slice(),
+        };
         state.put(CONTROL_WORD, &DEFAULT_CONTROL_WORD.to_le_bytes());
         state.put(MXCSR, &DEFAULT_MXCSR.to_le_bytes());
         state
@@ -47,7 +49,9 @@ impl FpuState {
 
     /// A copy for a new thread.
     pub fn duplicate(&self) -> Self {
-        FpuState { blocks: self.blocks.clone() }
+        FpuState {
+            blocks: self.blocks.clone(),
+        }
     }
 
     /// Bytes of an image.
@@ -57,7 +61,9 @@ impl FpuState {
 
     /// The byte at `offset`, 0 behind the end.
     fn byte(&self, offset: usize) -> u8 {
-        self.blocks.get(offset / 64).map_or(0, |block| block.0[offset % 64])
+        self.blocks
+            .get(offset / 64)
+            .map_or(0, |block| block.0[offset % 64])
     }
 
     fn word(&self, offset: usize) -> u32 {
@@ -106,7 +112,11 @@ impl FpuState {
             return;
         }
         let whole = supplied >= LEGACY_SIZE + HEADER_SIZE;
-        let claimed = if whole { u64::from(self.word(COMPONENTS)) | u64::from(self.word(COMPONENTS + 4)) << 32 } else { 0b11 };
+        let claimed = if whole {
+            u64::from(self.word(COMPONENTS)) | u64::from(self.word(COMPONENTS + 4)) << 32
+        } else {
+            0b11
+        };
         self.put(COMPONENTS, &[0; HEADER_SIZE]);
         self.put(COMPONENTS, &(claimed & layout.components).to_le_bytes());
     }
@@ -145,7 +155,11 @@ mod tests {
         if layout.components != 0 {
             let claimed = u64::from_le_bytes(image[COMPONENTS..COMPONENTS + 8].try_into().unwrap());
             assert_eq!(claimed & !layout.components, 0);
-            assert!(image[COMPONENTS + 8..COMPONENTS + HEADER_SIZE].iter().all(|&byte| byte == 0));
+            assert!(
+                image[COMPONENTS + 8..COMPONENTS + HEADER_SIZE]
+                    .iter()
+                    .all(|&byte| byte == 0)
+            );
         }
     }
 

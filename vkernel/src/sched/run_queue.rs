@@ -36,8 +36,14 @@ struct Entry<T> {
 impl<T> RunQueues<T> {
     /// Empty queues for `cpus` CPUs, 1 to 64, none of them idle.
     pub fn new(cpus: usize) -> Self {
-        let queue = |_| Queue { entries: Lock::new(VecDeque::new()), length: AtomicUsize::new(0) };
-        RunQueues { queues: (0..cpus).map(queue).collect(), idle: AtomicU64::new(0) }
+        let queue = |_| Queue {
+            entries: Lock::new(VecDeque::new()),
+            length: AtomicUsize::new(0),
+        };
+        RunQueues {
+            queues: (0..cpus).map(queue).collect(),
+            idle: AtomicU64::new(0),
+        }
     }
 
     /// Mask of every CPU.
@@ -51,7 +57,9 @@ impl<T> RunQueues<T> {
             0 => self.all(),
             some => some,
         };
-        let claimed = self.claim_idle(affinity & bit(preferred)).or_else(|| self.claim_idle(affinity));
+        let claimed = self
+            .claim_idle(affinity & bit(preferred))
+            .or_else(|| self.claim_idle(affinity));
         let cpu = claimed.unwrap_or_else(|| self.choose_busy(preferred, affinity));
         let queue = &self.queues[cpu];
         let length = {
@@ -143,7 +151,11 @@ mod tests {
         queues.declare_idle(3);
         assert_eq!(queues.push('a', 3, ANY), Kick::Cpu(3));
         assert_eq!(queues.push('b', 3, ANY), Kick::Cpu(2));
-        assert_eq!(queues.push('c', 3, ANY), Kick::Nobody, "its queue already has something");
+        assert_eq!(
+            queues.push('c', 3, ANY),
+            Kick::Nobody,
+            "its queue already has something"
+        );
         assert_eq!(queues.pop(3), Some('a'));
         assert_eq!(queues.pop(3), Some('c'));
         assert_eq!(queues.pop(3), Some('b'), "stolen");
@@ -155,7 +167,11 @@ mod tests {
         let queues = RunQueues::new(2);
         assert_eq!(queues.push('a', 1, ANY), Kick::Cpu(1));
         assert_eq!(queues.push('b', 1, ANY), Kick::Nobody);
-        assert_eq!(queues.push('c', 1, ANY), Kick::Cpu(0), "the other queue is shorter by two");
+        assert_eq!(
+            queues.push('c', 1, ANY),
+            Kick::Cpu(0),
+            "the other queue is shorter by two"
+        );
     }
 
     #[test]
@@ -167,7 +183,11 @@ mod tests {
         assert_eq!(queues.pop(2), None);
         assert_eq!(queues.pop(1), Some('b'));
         assert_eq!(queues.pop(0), Some('a'));
-        assert_eq!(queues.push('c', 0, 1 << 50), Kick::Cpu(2), "a mask without a CPU means any");
+        assert_eq!(
+            queues.push('c', 0, 1 << 50),
+            Kick::Cpu(2),
+            "a mask without a CPU means any"
+        );
     }
 
     /// Two real threads: one queues, one goes idle as a CPU does. Every item must be seen although the idle one sleeps
@@ -193,7 +213,9 @@ mod tests {
                         sum += item;
                         continue;
                     }
-                    kicked.recv_timeout(std::time::Duration::from_secs(20)).expect("lost wake-up");
+                    kicked
+                        .recv_timeout(std::time::Duration::from_secs(20))
+                        .expect("lost wake-up");
                     queues.declare_busy(0);
                 }
                 sum

@@ -16,7 +16,10 @@ pub struct Timers<T> {
 impl<T> Timers<T> {
     /// No timers.
     pub const fn new() -> Self {
-        Timers { by_deadline: BTreeMap::new(), next_number: 0 }
+        Timers {
+            by_deadline: BTreeMap::new(),
+            next_number: 0,
+        }
     }
 
     /// Queues a value.
@@ -34,7 +37,9 @@ impl<T> Timers<T> {
 
     /// When the next value is due; [`FOREVER`] if there is none.
     pub fn next(&self) -> u64 {
-        self.by_deadline.first_key_value().map_or(FOREVER, |(&(deadline, _), _)| deadline)
+        self.by_deadline
+            .first_key_value()
+            .map_or(FOREVER, |(&(deadline, _), _)| deadline)
     }
 
     /// Takes out every value that is due.

@@ -22,7 +22,9 @@ pub struct WaitQueue {
 impl WaitQueue {
     /// Nobody waits.
     pub const fn new() -> Self {
-        WaitQueue { waiters: Lock::new(Vec::new()) }
+        WaitQueue {
+            waiters: Lock::new(Vec::new()),
+        }
     }
 
     /// Wakes everybody. Call it after the change and with no lock held that the waiters' condition needs.
@@ -36,7 +38,10 @@ impl WaitQueue {
     /// Registers `thread` until the result is dropped.
     pub fn register<'queue>(&'queue self, thread: &Arc<Thread>) -> Registration<'queue> {
         self.waiters.lock().push(thread.clone());
-        Registration { queue: self, thread: thread.clone() }
+        Registration {
+            queue: self,
+            thread: thread.clone(),
+        }
     }
 }
 
@@ -49,7 +54,10 @@ pub struct Registration<'queue> {
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
         let mut waiters = self.queue.waiters.lock();
-        if let Some(position) = waiters.iter().position(|waiter| Arc::ptr_eq(waiter, &self.thread)) {
+        if let Some(position) = waiters
+            .iter()
+            .position(|waiter| Arc::ptr_eq(waiter, &self.thread))
+        {
             waiters.swap_remove(position);
         }
     }
@@ -127,7 +135,14 @@ impl Task {
     /// Waits for `condition` whatever signals come, except that the end of the process ends the wait as well.
     pub async fn wait_uninterrupted(&self, queue: &WaitQueue, mut condition: impl FnMut() -> bool) {
         let _registration = queue.register(&self.thread);
-        poll_fn(|_| if condition() || self.must_end() { Poll::Ready(()) } else { Poll::Pending }).await;
+        poll_fn(|_| {
+            if condition() || self.must_end() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     /// Lets the other threads of this CPU run.

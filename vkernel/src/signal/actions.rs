@@ -25,12 +25,16 @@ pub struct SignalActions {
 impl SignalActions {
     /// Every action the default.
     pub fn new() -> Self {
-        SignalActions { actions: Lock::new([SignalAction::default(); SIGNALS as usize]) }
+        SignalActions {
+            actions: Lock::new([SignalAction::default(); SIGNALS as usize]),
+        }
     }
 
     /// A copy for a new process.
     pub fn duplicate(&self) -> Self {
-        SignalActions { actions: Lock::new(*self.actions.lock()) }
+        SignalActions {
+            actions: Lock::new(*self.actions.lock()),
+        }
     }
 
     /// The action of a signal (1 to 64).
@@ -47,8 +51,15 @@ impl SignalActions {
     /// For a new program: handled signals get their default action, ignored ones stay ignored.
     pub fn reset_handlers(&self) {
         for action in self.actions.lock().iter_mut() {
-            let handler = if action.handler == SIG_IGN { SIG_IGN } else { SIG_DFL };
-            *action = SignalAction { handler, ..SignalAction::default() };
+            let handler = if action.handler == SIG_IGN {
+                SIG_IGN
+            } else {
+                SIG_DFL
+            };
+            *action = SignalAction {
+                handler,
+                ..SignalAction::default()
+            };
         }
     }
 
@@ -87,13 +98,31 @@ mod tests {
         let actions = SignalActions::new();
         assert!(matches!(actions.disposition(SIGTERM), Disposition::Terminate));
         assert!(matches!(actions.disposition(SIGCHLD), Disposition::Ignore));
-        actions.set(SIGTERM, SignalAction { handler: SIG_IGN, ..SignalAction::default() });
+        actions.set(
+            SIGTERM,
+            SignalAction {
+                handler: SIG_IGN,
+                ..SignalAction::default()
+            },
+        );
         assert!(matches!(actions.disposition(SIGTERM), Disposition::Ignore));
-        actions.set(SIGKILL, SignalAction { handler: SIG_IGN, ..SignalAction::default() });
+        actions.set(
+            SIGKILL,
+            SignalAction {
+                handler: SIG_IGN,
+                ..SignalAction::default()
+            },
+        );
         assert!(matches!(actions.disposition(SIGKILL), Disposition::Terminate));
-        let handler = SignalAction { handler: 0x1000, mask: u64::MAX, ..SignalAction::default() };
+        let handler = SignalAction {
+            handler: 0x1000,
+            mask: u64::MAX,
+            ..SignalAction::default()
+        };
         actions.set(SIGSEGV, handler);
-        let Disposition::Handle(found) = actions.disposition(SIGSEGV) else { panic!() };
+        let Disposition::Handle(found) = actions.disposition(SIGSEGV) else {
+            panic!()
+        };
         assert_eq!(found.mask & UNSTOPPABLE, 0);
         actions.reset_handlers();
         assert!(matches!(actions.disposition(SIGSEGV), Disposition::Terminate));

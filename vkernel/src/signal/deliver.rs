@@ -54,7 +54,12 @@ impl AlternateStack {
             0
         };
         let flags = state | if self.autodisarm { SS_AUTODISARM } else { 0 };
-        SignalStack { base: self.base, flags, padding: 0, size: self.size }
+        SignalStack {
+            base: self.base,
+            flags,
+            padding: 0,
+            size: self.size,
+        }
     }
 
     /// What a program asks for, checked.
@@ -67,7 +72,11 @@ impl AlternateStack {
             0 | SS_ONSTACK if wish.size < MINSIGSTKSZ => Err(Errno::ENOMEM),
             0 | SS_ONSTACK => {
                 let autodisarm = wish.flags & SS_AUTODISARM != 0;
-                Ok(AlternateStack { base: wish.base, size: wish.size, autodisarm })
+                Ok(AlternateStack {
+                    base: wish.base,
+                    size: wish.size,
+                    autodisarm,
+                })
             }
             _ => Err(Errno::EINVAL),
         }
@@ -127,7 +136,10 @@ impl Task {
         // Without a restorer the handler could not return; Linux on x86-64 refuses such an action as well.
         let delivered = action.flags & SA_RESTORER != 0 && self.push_frame(notice, action).is_ok();
         if !delivered {
-            let no_stack = Notice { signal: SIGSEGV, ..*notice };
+            let no_stack = Notice {
+                signal: SIGSEGV,
+                ..*notice
+            };
             self.report_fatal(&no_stack);
             self.process.begin_exit(ExitStatus::Signal(SIGSEGV));
             return;
@@ -135,8 +147,13 @@ impl Task {
         if action.flags & SA_RESETHAND != 0 {
             self.process.actions().set(notice.signal, SignalAction::default());
         }
-        let own = if action.flags & SA_NODEFER == 0 { bit(notice.signal) } else { 0 };
-        self.thread.set_blocked((self.thread.blocked() | action.mask | own) & !UNSTOPPABLE);
+        let own = if action.flags & SA_NODEFER == 0 {
+            bit(notice.signal)
+        } else {
+            0
+        };
+        self.thread
+            .set_blocked((self.thread.blocked() | action.mask | own) & !UNSTOPPABLE);
     }
 
     fn push_frame(&mut self, notice: &Notice, action: &SignalAction) -> Result<(), Errno> {
@@ -150,12 +167,17 @@ impl Task {
 
         let fpu_size = FpuState::size();
         let extended = fpu_size > LEGACY_SIZE;
-        let image_size = if extended { fpu_size + size_of_val(&FPU_MAGIC_END) } else { fpu_size };
+        let image_size = if extended {
+            fpu_size + size_of_val(&FPU_MAGIC_END)
+        } else {
+            fpu_size
+        };
         let fpu_address = top.wrapping_sub(image_size as u64) & !63;
         let frame_address = (fpu_address.wrapping_sub(size_of::<SignalFrame>() as u64) & !15).wrapping_sub(8);
 
         let mut image = vec![0; image_size];
-        self.thread.store_fpu(|state| state.copy_to(&mut image[..fpu_size]));
+        self.thread
+            .store_fpu(|state| state.copy_to(&mut image[..fpu_size]));
         if extended {
             let mark = FpuMark {
                 magic: FPU_MAGIC,
@@ -206,8 +228,11 @@ impl Task {
             },
             mask: self.saved_mask.take().unwrap_or_else(|| self.thread.blocked()),
         };
-        let frame =
-            SignalFrame { return_address: action.restorer, context, information: notice.information() };
+        let frame = SignalFrame {
+            return_address: action.restorer,
+            context,
+            information: notice.information(),
+        };
         self.space.write_bytes(fpu_address, &image)?;
         self.space.write(frame_address, &frame)?;
 

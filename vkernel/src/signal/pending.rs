@@ -58,7 +58,9 @@ pub struct PendingSignals {
 impl PendingSignals {
     /// None.
     pub const fn new() -> Self {
-        PendingSignals { notices: BTreeMap::new() }
+        PendingSignals {
+            notices: BTreeMap::new(),
+        }
     }
 
     /// Adds a signal, unless it is pending already.
@@ -90,7 +92,11 @@ mod tests {
     use crate::linux::signal::{SIGCHLD, SIGKILL, SIGUSR1};
 
     fn notice(signal: u8, sender: u32) -> Notice {
-        Notice { signal, code: 0, detail: Detail::Sender(sender) }
+        Notice {
+            signal,
+            code: 0,
+            detail: Detail::Sender(sender),
+        }
     }
 
     #[test]
@@ -110,8 +116,15 @@ mod tests {
 
     #[test]
     fn a_fault_tells_its_address() {
-        let fault = Notice { signal: 11, code: 1, detail: Detail::Address(0xdead_0000) };
+        let fault = Notice {
+            signal: 11,
+            code: 1,
+            detail: Detail::Address(0xdead_0000),
+        };
         let information = fault.information();
-        assert_eq!((information.signal, information.code, information.fields[0]), (11, 1, 0xdead_0000));
+        assert_eq!(
+            (information.signal, information.code, information.fields[0]),
+            (11, 1, 0xdead_0000)
+        );
     }
 }

@@ -17,10 +17,19 @@ const ENTRY_HEAD: usize = 19;
 
 impl Task {
     fn node_at(&self, directory: i32, path: &[u8], follow: bool) -> Result<Arc<Inode>, Errno> {
-        self.start_of(directory, path)?.walk(path, follow)?.node.ok_or(Errno::ENOENT)
+        self.start_of(directory, path)?
+            .walk(path, follow)?
+            .node
+            .ok_or(Errno::ENOENT)
     }
 
-    pub(super) fn sys_stat(&mut self, directory: i32, path: u64, address: u64, flags: u32) -> Result<u64, Errno> {
+    pub(super) fn sys_stat(
+        &mut self,
+        directory: i32,
+        path: u64,
+        address: u64,
+        flags: u32,
+    ) -> Result<u64, Errno> {
         let path = self.read_path(path)?;
         let status = if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
             if directory == crate::linux::flags::AT_FDCWD {
@@ -36,7 +45,13 @@ impl Task {
     }
 
     /// Every user is root: everything that exists may be read and written, and executed if anybody may.
-    pub(super) fn sys_access(&mut self, directory: i32, path: u64, mode: u32, flags: u32) -> Result<u64, Errno> {
+    pub(super) fn sys_access(
+        &mut self,
+        directory: i32,
+        path: u64,
+        mode: u32,
+        flags: u32,
+    ) -> Result<u64, Errno> {
         if mode & !7 != 0 {
             return Err(Errno::EINVAL);
         }
@@ -48,7 +63,13 @@ impl Task {
         Ok(0)
     }
 
-    pub(super) fn sys_readlink(&mut self, directory: i32, path: u64, address: u64, size: u64) -> Result<u64, Errno> {
+    pub(super) fn sys_readlink(
+        &mut self,
+        directory: i32,
+        path: u64,
+        address: u64,
+        size: u64,
+    ) -> Result<u64, Errno> {
         if size == 0 || size > i64::MAX as u64 {
             return Err(Errno::EINVAL);
         }
@@ -68,13 +89,17 @@ impl Task {
 
     pub(super) fn sys_getdents(&mut self, number: i32, address: u64, size: u64) -> Result<u64, Errno> {
         let file = self.files.get(number)?;
-        let Kind::Directory(place) = &file.kind else { return Err(Errno::ENOTDIR) };
+        let Kind::Directory(place) = &file.kind else {
+            return Err(Errno::ENOTDIR);
+        };
         let node = place.node();
         let mut entries = vec![(b".".to_vec(), node.clone()), (b"..".to_vec(), node.clone())];
         entries.extend(node.entries()?);
 
         let mut position = file.position().lock();
-        let first = usize::try_from(*position).unwrap_or(usize::MAX).min(entries.len());
+        let first = usize::try_from(*position)
+            .unwrap_or(usize::MAX)
+            .min(entries.len());
         let limit = usize::try_from(size).unwrap_or(usize::MAX).min(1 << 20);
         let mut records = Vec::new();
         let mut next = first;
@@ -150,12 +175,18 @@ impl Task {
         }
         let path = self.read_path(path)?;
         let found = self.start_of(directory, &path)?.walk(&path, false)?;
-        let Some(node) = &found.node else { return Err(Errno::ENOENT) };
+        let Some(node) = &found.node else {
+            return Err(Errno::ENOENT);
+        };
         if found.name.is_empty() {
             let is_directory = node.mode() & S_IFDIR != 0;
             return Err(if is_directory { Errno::EBUSY } else { Errno::EISDIR });
         }
-        found.parent.node().unlink(&found.name, flags & AT_REMOVEDIR != 0).map(|()| 0)
+        found
+            .parent
+            .node()
+            .unlink(&found.name, flags & AT_REMOVEDIR != 0)
+            .map(|()| 0)
     }
 
     pub(super) fn sys_chmod(&mut self, directory: i32, path: u64, mode: u32) -> Result<u64, Errno> {

@@ -3,9 +3,8 @@
 use crate::kernel::kernel;
 use crate::linux::Errno;
 use crate::linux::flags::{
-    AT_FDCWD, F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, FIOCLEX, FIONBIO, FIONCLEX,
-    FIONREAD, O_CLOEXEC,
-    O_NONBLOCK, O_WRONLY, TCGETS, TIOCGWINSZ,
+    AT_FDCWD, F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, FIOCLEX, FIONBIO,
+    FIONCLEX, FIONREAD, O_CLOEXEC, O_NONBLOCK, O_WRONLY, TCGETS, TIOCGWINSZ,
 };
 use crate::process::Task;
 use crate::vfs::fd::MAX_FILES;
@@ -45,12 +44,20 @@ impl Task {
         }
     }
 
-    pub(super) fn sys_open(&mut self, directory: i32, path: u64, flags: u32, mode: u32) -> Result<u64, Errno> {
+    pub(super) fn sys_open(
+        &mut self,
+        directory: i32,
+        path: u64,
+        flags: u32,
+        mode: u32,
+    ) -> Result<u64, Errno> {
         let path = self.read_path(path)?;
         let start = self.start_of(directory, &path)?;
         let permissions = mode & 0o7777 & !self.file_context().mask();
         let file = open::open(self, &start, &path, flags, permissions)?;
-        self.files.add(file, 0, flags & O_CLOEXEC != 0).map(|number| number as u64)
+        self.files
+            .add(file, 0, flags & O_CLOEXEC != 0)
+            .map(|number| number as u64)
     }
 
     pub(super) fn sys_close(&mut self, number: i32) -> Result<u64, Errno> {
@@ -85,7 +92,9 @@ impl Task {
             2 => size,
             _ => return Err(Errno::EINVAL),
         };
-        let target = base.checked_add_signed(offset).filter(|&target| target <= i64::MAX as u64);
+        let target = base
+            .checked_add_signed(offset)
+            .filter(|&target| target <= i64::MAX as u64);
         *position = target.ok_or(Errno::EINVAL)?;
         Ok(*position)
     }
@@ -99,9 +108,10 @@ impl Task {
         let file = self.files.get(number)?;
         match (&file.kind, request) {
             (Kind::Path(_), _) => Err(Errno::EBADF),
-            (_, FIOCLEX | FIONCLEX) => {
-                self.files.set_close_on_exec(number, request == FIOCLEX).map(|()| 0)
-            }
+            (_, FIOCLEX | FIONCLEX) => self
+                .files
+                .set_close_on_exec(number, request == FIOCLEX)
+                .map(|()| 0),
             (_, FIONBIO) => {
                 let set: u32 = self.space.read(address)?;
                 let others = file.flags() & !O_NONBLOCK;
@@ -131,11 +141,20 @@ impl Task {
                 if argument >= MAX_FILES as u64 {
                     return Err(Errno::EINVAL);
                 }
-                let new = self.files.add(file, argument as usize, command == F_DUPFD_CLOEXEC)?;
+                let new = self
+                    .files
+                    .add(file, argument as usize, command == F_DUPFD_CLOEXEC)?;
                 Ok(new as u64)
             }
-            F_GETFD => Ok(if self.files.closes_on_exec(number)? { FD_CLOEXEC } else { 0 }),
-            F_SETFD => self.files.set_close_on_exec(number, argument & FD_CLOEXEC != 0).map(|()| 0),
+            F_GETFD => Ok(if self.files.closes_on_exec(number)? {
+                FD_CLOEXEC
+            } else {
+                0
+            }),
+            F_SETFD => self
+                .files
+                .set_close_on_exec(number, argument & FD_CLOEXEC != 0)
+                .map(|()| 0),
             F_GETFL => Ok(u64::from(file.flags())),
             F_SETFL => {
                 file.set_flags(argument as u32);
@@ -173,7 +192,10 @@ impl Task {
         let reader = OpenFile::new(Kind::PipeReader(pipe.clone()), status);
         let writer = OpenFile::new(Kind::PipeWriter(pipe), status | O_WRONLY);
         let first = self.files.add(reader, 0, close_on_exec)?;
-        let numbers = self.files.add(writer, 0, close_on_exec).map(|second| [first, second]);
+        let numbers = self
+            .files
+            .add(writer, 0, close_on_exec)
+            .map(|second| [first, second]);
         let written = numbers.and_then(|numbers| self.space.write(address, &numbers));
         if let Err(error) = written {
             let _ = self.files.remove(first);

@@ -75,9 +75,15 @@ impl Task {
             let still = || word.load(Ordering::SeqCst) == expected;
             kernel().futexes().join(key, self.thread.clone(), bits, still)
         };
-        let waiter = self.space.with_word(address, Access::Read, join)?.ok_or(Errno::EAGAIN)?;
+        let waiter = self
+            .space
+            .with_word(address, Access::Read, join)?
+            .ok_or(Errno::EAGAIN)?;
         let place = Place(waiter);
-        match self.wait_registered(deadline, || place.0.is_woken().then_some(0)).await {
+        match self
+            .wait_registered(deadline, || place.0.is_woken().then_some(0))
+            .await
+        {
             // A relative time must not start anew, so a call with one is not made again.
             Err(Errno::ERESTARTSYS) if deadline != FOREVER => Err(Errno::EINTR),
             other => other,
@@ -106,7 +112,9 @@ impl Task {
         let target = self.space.with_word(to, Access::Read, |_, key| key)?;
         let result = self.space.with_word(from, Access::Read, |word, source| {
             let still = || expected.is_none_or(|expected| word.load(Ordering::SeqCst) == expected);
-            kernel().futexes().requeue(source, target, wake, moved as usize, still)
+            kernel()
+                .futexes()
+                .requeue(source, target, wake, moved as usize, still)
         })?;
         let (woken, count) = result.ok_or(Errno::EAGAIN)?;
         // The plain form counts those woken, the comparing one those moved as well.
@@ -115,10 +123,21 @@ impl Task {
     }
 
     /// Changes the second word, wakes waiters of the first, and of the second if its old value compares well.
-    fn futex_wake_op(&self, first: u64, second: u64, wake: usize, wake_second: u32, code: u32) -> Result<u64, Errno> {
+    fn futex_wake_op(
+        &self,
+        first: u64,
+        second: u64,
+        wake: usize,
+        wake_second: u32,
+        code: u32,
+    ) -> Result<u64, Errno> {
         let signed = |bits: u32| (bits << 20).cast_signed() >> 20;
         let (operand, argument) = (signed(code >> 12 & 0xfff), signed(code & 0xfff));
-        let operand = if code >> 31 != 0 { 1_i32.wrapping_shl(operand.cast_unsigned() & 31) } else { operand };
+        let operand = if code >> 31 != 0 {
+            1_i32.wrapping_shl(operand.cast_unsigned() & 31)
+        } else {
+            operand
+        };
         let operand = operand.cast_unsigned();
         let change: fn(u32, u32) -> u32 = match code >> 28 & 7 {
             0 => |_, operand| operand,

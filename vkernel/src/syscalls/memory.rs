@@ -45,7 +45,11 @@ impl Task {
             let source = if shared {
                 let object = Arc::new(MemoryObject::new(kernel().memory(), 0));
                 object.resize(length).map_err(|_| Errno::ENOMEM)?;
-                Source::Object { object, offset: 0, limit: u64::MAX }
+                Source::Object {
+                    object,
+                    offset: 0,
+                    limit: u64::MAX,
+                }
             } else {
                 Source::Anonymous
             };
@@ -65,7 +69,10 @@ impl Task {
         shared: bool,
     ) -> Result<(Source, bool), Errno> {
         let file = self.files.get(number)?;
-        offset.checked_add(length).filter(|&end| end <= i64::MAX as u64).ok_or(Errno::EOVERFLOW)?;
+        offset
+            .checked_add(length)
+            .filter(|&end| end <= i64::MAX as u64)
+            .ok_or(Errno::EOVERFLOW)?;
         match &file.kind {
             _ if !file.is_readable() => Err(Errno::EACCES),
             Kind::File(_, object) => {
@@ -77,7 +84,11 @@ impl Task {
                 }
                 // A shared mapping of a file that is not open for writing can be a private one: it shows the same
                 // pages, and if mprotect makes it writable, the file is safe.
-                let source = Source::Object { object: object.clone(), offset, limit: u64::MAX };
+                let source = Source::Object {
+                    object: object.clone(),
+                    offset,
+                    limit: u64::MAX,
+                };
                 Ok((source, shared && file.is_writable()))
             }
             Kind::Device(_, Device::Zero) if !shared => Ok((Source::Anonymous, false)),
@@ -86,7 +97,9 @@ impl Task {
     }
 
     pub(super) fn sys_mprotect(&mut self, address: u64, length: u64, protection: u64) -> Result<u64, Errno> {
-        self.space.protect(address, length, parse_protection(protection)?).map(|()| 0)
+        self.space
+            .protect(address, length, parse_protection(protection)?)
+            .map(|()| 0)
     }
 
     pub(super) fn sys_madvise(&mut self, address: u64, length: u64, advice: u64) -> Result<u64, Errno> {
@@ -97,7 +110,11 @@ impl Task {
                 if !address.is_multiple_of(PAGE_SIZE) {
                     return Err(Errno::EINVAL);
                 }
-                if length == 0 || self.space.covers(address, length) { Ok(0) } else { Err(Errno::ENOMEM) }
+                if length == 0 || self.space.covers(address, length) {
+                    Ok(0)
+                } else {
+                    Err(Errno::ENOMEM)
+                }
             }
             _ => Err(Errno::EINVAL),
         }

@@ -85,17 +85,31 @@ impl Task {
             n::BRK => Ok(self.space.set_break(a)),
 
             n::CLONE => {
-                let request = CloneRequest { flags: a, stack: b, parent_tid: c, child_tid: d, tls: e };
+                let request = CloneRequest {
+                    flags: a,
+                    stack: b,
+                    parent_tid: c,
+                    child_tid: d,
+                    tls: e,
+                };
                 self.sys_clone(&request).await
             }
             n::FORK => {
                 let flags = u64::from(crate::linux::signal::SIGCHLD);
-                self.sys_clone(&CloneRequest { flags, ..CloneRequest::default() }).await
+                self.sys_clone(&CloneRequest {
+                    flags,
+                    ..CloneRequest::default()
+                })
+                .await
             }
             n::VFORK => {
                 use crate::linux::flags::{CLONE_VFORK, CLONE_VM};
                 let flags = CLONE_VM | CLONE_VFORK | u64::from(crate::linux::signal::SIGCHLD);
-                self.sys_clone(&CloneRequest { flags, ..CloneRequest::default() }).await
+                self.sys_clone(&CloneRequest {
+                    flags,
+                    ..CloneRequest::default()
+                })
+                .await
             }
             n::EXECVE => self.sys_execve(a, b, c).await,
             n::EXIT => self.sys_exit(a),
@@ -140,7 +154,8 @@ impl Task {
             n::CLOCK_GETRES => self.sys_clock_getres(a as u32, b),
             n::CLOCK_NANOSLEEP => self.sys_clock_nanosleep(a as u32, b as u32, c, d).await,
             n::NANOSLEEP => {
-                self.sys_clock_nanosleep(crate::linux::flags::CLOCK_MONOTONIC, 0, a, b).await
+                self.sys_clock_nanosleep(crate::linux::flags::CLOCK_MONOTONIC, 0, a, b)
+                    .await
             }
             n::GETTIMEOFDAY => self.sys_gettimeofday(a, b),
             n::TIME => self.sys_time(a),

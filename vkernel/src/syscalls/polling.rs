@@ -21,7 +21,14 @@ impl Task {
         }
     }
 
-    pub(super) async fn sys_ppoll(&mut self, table: u64, count: u64, time: u64, mask: u64, size: u64) -> Result<u64, Errno> {
+    pub(super) async fn sys_ppoll(
+        &mut self,
+        table: u64,
+        count: u64,
+        time: u64,
+        mask: u64,
+        size: u64,
+    ) -> Result<u64, Errno> {
         let deadline = match time {
             0 => FOREVER,
             _ => clock::monotonic().saturating_add(self.read_time(time)?),
@@ -49,15 +56,25 @@ impl Task {
         if count > MAX_FILES as u64 {
             return Err(Errno::EINVAL);
         }
-        let at = |index: u64| table.checked_add(index * size_of::<PollEntry>() as u64).ok_or(Errno::EFAULT);
+        let at = |index: u64| {
+            table
+                .checked_add(index * size_of::<PollEntry>() as u64)
+                .ok_or(Errno::EFAULT)
+        };
         let mut entries = Vec::with_capacity(count as usize);
         for index in 0..count {
             let entry: PollEntry = self.space.read(at(index)?)?;
-            let file = if entry.file < 0 { None } else { Some(self.files.get(entry.file)) };
+            let file = if entry.file < 0 {
+                None
+            } else {
+                Some(self.files.get(entry.file))
+            };
             entries.push((entry, file));
         }
         let ready = {
-            let files = entries.iter().filter_map(|(_, file)| file.as_ref()?.as_ref().ok());
+            let files = entries
+                .iter()
+                .filter_map(|(_, file)| file.as_ref()?.as_ref().ok());
             let queues = files.filter_map(|file| file.readiness_changed());
             let _registrations: Vec<_> = queues.map(|queue| queue.register(&self.thread)).collect();
             let waited = self
@@ -80,7 +97,13 @@ impl Task {
             }
         };
         for (index, ((entry, _), returned)) in (0..).zip(entries.iter().zip(&ready)) {
-            self.space.write(at(index)?, &PollEntry { returned: *returned, ..*entry })?;
+            self.space.write(
+                at(index)?,
+                &PollEntry {
+                    returned: *returned,
+                    ..*entry
+                },
+            )?;
         }
         Ok(ready.iter().filter(|&&events| events != 0).count() as u64)
     }

@@ -29,12 +29,18 @@ impl Task {
     pub(super) async fn sys_clone(&mut self, request: &CloneRequest) -> Result<u64, Errno> {
         let (id, vfork_child) = self.clone_task(request)?;
         if let Some(child) = vfork_child {
-            self.wait_uninterrupted(&child.thread_events, || child.has_released_parent_memory()).await;
+            self.wait_uninterrupted(&child.thread_events, || child.has_released_parent_memory())
+                .await;
         }
         Ok(u64::from(id))
     }
 
-    pub(super) async fn sys_execve(&mut self, path: u64, arguments: u64, environment: u64) -> Result<u64, Errno> {
+    pub(super) async fn sys_execve(
+        &mut self,
+        path: u64,
+        arguments: u64,
+        environment: u64,
+    ) -> Result<u64, Errno> {
         let path = self.read_path(path)?;
         let mut budget = MAX_ARGUMENTS;
         let strings = Arguments {
@@ -43,7 +49,9 @@ impl Task {
         };
         let place = self.file_context().directory().walk(&path, true)?.location()?;
         let node = place.node();
-        let Content::File(object) = &node.content else { return Err(Errno::EACCES) };
+        let Content::File(object) = &node.content else {
+            return Err(Errno::EACCES);
+        };
         if node.mode() & 0o111 == 0 {
             return Err(Errno::EACCES);
         }
@@ -83,7 +91,13 @@ impl Task {
         Ok(0)
     }
 
-    pub(super) async fn sys_wait4(&mut self, which: i32, status: u64, options: u32, usage: u64) -> Result<u64, Errno> {
+    pub(super) async fn sys_wait4(
+        &mut self,
+        which: i32,
+        status: u64,
+        options: u32,
+        usage: u64,
+    ) -> Result<u64, Errno> {
         if options & !(WNOHANG | WUNTRACED | WCONTINUED | WALL_BITS) != 0 {
             return Err(Errno::EINVAL);
         }
@@ -91,7 +105,10 @@ impl Task {
         let found = if options & WNOHANG != 0 {
             process.reap(which).transpose()?
         } else {
-            Some(self.wait_until(&process.child_events, FOREVER, || process.reap(which)).await??)
+            Some(
+                self.wait_until(&process.child_events, FOREVER, || process.reap(which))
+                    .await??,
+            )
         };
         let Some((id, ended)) = found else { return Ok(0) };
         if status != 0 {
@@ -125,7 +142,9 @@ impl Task {
         if process.id != self.process.id && !own_child {
             return Err(Errno::ESRCH);
         }
-        process.group.store(if group == 0 { process.id } else { group }, Ordering::Relaxed);
+        process
+            .group
+            .store(if group == 0 { process.id } else { group }, Ordering::Relaxed);
         Ok(0)
     }
 
@@ -180,7 +199,10 @@ impl Task {
             PR_SET_NAME => {
                 let mut name = [0; NAME_SIZE];
                 let length = self.space.read_some(argument, &mut name)?;
-                let end = name[..length].iter().position(|&byte| byte == 0).unwrap_or(length);
+                let end = name[..length]
+                    .iter()
+                    .position(|&byte| byte == 0)
+                    .unwrap_or(length);
                 self.process.set_name(&name[..end]);
                 Ok(0)
             }
@@ -215,7 +237,13 @@ impl Task {
             }
         }
         if old != 0 {
-            self.space.write(old, &Limit { current: value, maximum: value })?;
+            self.space.write(
+                old,
+                &Limit {
+                    current: value,
+                    maximum: value,
+                },
+            )?;
         }
         Ok(0)
     }

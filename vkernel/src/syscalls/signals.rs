@@ -24,7 +24,11 @@ impl Task {
             return Err(Errno::EINVAL);
         }
         let signal = checked_signal(signal)?;
-        let wish = if new == 0 { None } else { Some(self.space.read::<SignalAction>(new)?) };
+        let wish = if new == 0 {
+            None
+        } else {
+            Some(self.space.read::<SignalAction>(new)?)
+        };
         if wish.is_some() && UNSTOPPABLE & bit(signal) != 0 {
             return Err(Errno::EINVAL);
         }
@@ -47,7 +51,11 @@ impl Task {
             return Err(Errno::EINVAL);
         }
         let blocked = self.thread.blocked();
-        let wish = if new == 0 { None } else { Some(self.space.read::<u64>(new)?) };
+        let wish = if new == 0 {
+            None
+        } else {
+            Some(self.space.read::<u64>(new)?)
+        };
         let next = match (wish, how) {
             (None, _) => None,
             (Some(mask), SIG_BLOCK) => Some(blocked | mask),
@@ -70,7 +78,9 @@ impl Task {
         }
         let pending = self.thread.pending.lock().mask() | self.process.pending.lock().mask();
         let mask = (pending & self.thread.blocked()).to_le_bytes();
-        self.space.write_bytes(address, &mask[..size as usize]).map(|()| 0)
+        self.space
+            .write_bytes(address, &mask[..size as usize])
+            .map(|()| 0)
     }
 
     pub(super) async fn sys_sigsuspend(&mut self, address: u64, size: u64) -> Result<u64, Errno> {
@@ -86,13 +96,21 @@ impl Task {
     pub(super) async fn sys_pause(&mut self) -> Result<u64, Errno> {
         let woken: Result<(), Errno> = self.wait_registered(FOREVER, || None).await;
         // Never made again: the handler has run.
-        Err(if woken == Err(Errno::ERESTARTSYS) { Errno::EINTR } else { Errno::EINVAL })
+        Err(if woken == Err(Errno::ERESTARTSYS) {
+            Errno::EINTR
+        } else {
+            Errno::EINVAL
+        })
     }
 
     pub(super) fn sys_sigaltstack(&mut self, new: u64, old: u64) -> Result<u64, Errno> {
         let pointer = self.run_state.registers.rsp;
         let current = self.alternate_stack;
-        let wish = if new == 0 { None } else { Some(self.space.read::<SignalStack>(new)?) };
+        let wish = if new == 0 {
+            None
+        } else {
+            Some(self.space.read::<SignalStack>(new)?)
+        };
         if wish.is_some() && current.holds(pointer) {
             return Err(Errno::EPERM);
         }
@@ -125,14 +143,23 @@ impl Task {
         if signal != 0 {
             let signal = checked_signal(signal)?;
             for process in chosen {
-                process.send(Notice { signal, code: SI_USER, detail: Detail::Sender(self.process.id) });
+                process.send(Notice {
+                    signal,
+                    code: SI_USER,
+                    detail: Detail::Sender(self.process.id),
+                });
             }
         }
         Ok(0)
     }
 
     /// `tkill` and `tgkill`: to one thread, which must be of the process if one is given.
-    pub(super) fn sys_tgkill(&mut self, process: Option<i32>, thread: i32, signal: u64) -> Result<u64, Errno> {
+    pub(super) fn sys_tgkill(
+        &mut self,
+        process: Option<i32>,
+        thread: i32,
+        signal: u64,
+    ) -> Result<u64, Errno> {
         if thread <= 0 || process.is_some_and(|process| process <= 0) {
             return Err(Errno::EINVAL);
         }
@@ -143,7 +170,14 @@ impl Task {
             .ok_or(Errno::ESRCH)?;
         if signal != 0 {
             let detail = Detail::Sender(self.process.id);
-            target.process.send_to_thread(&target, Notice { signal, code: SI_TKILL, detail });
+            target.process.send_to_thread(
+                &target,
+                Notice {
+                    signal,
+                    code: SI_TKILL,
+                    detail,
+                },
+            );
         }
         Ok(0)
     }

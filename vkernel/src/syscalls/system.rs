@@ -11,7 +11,14 @@ use alloc::vec;
 use dragonet_abi::layout::PAGE_SIZE;
 
 /// Fields of `struct utsname`. The release says which Linux interface programs may expect.
-const NAMES: [&str; 6] = ["Linux", "vkernel", "6.1.0-dragonet", "#1 SMP Dragonet vkernel", "x86_64", "(none)"];
+const NAMES: [&str; 6] = [
+    "Linux",
+    "vkernel",
+    "6.1.0-dragonet",
+    "#1 SMP Dragonet vkernel",
+    "x86_64",
+    "(none)",
+];
 /// Bytes of a mask of CPUs.
 const MASK_SIZE: u64 = 8;
 /// Random bytes given at once.
@@ -77,7 +84,12 @@ impl Task {
         Ok(MASK_SIZE)
     }
 
-    pub(super) async fn sys_sched_setaffinity(&mut self, id: u32, size: u64, address: u64) -> Result<u64, Errno> {
+    pub(super) async fn sys_sched_setaffinity(
+        &mut self,
+        id: u32,
+        size: u64,
+        address: u64,
+    ) -> Result<u64, Errno> {
         let mut bytes = [0; MASK_SIZE as usize];
         let length = size.min(MASK_SIZE) as usize;
         self.space.read_bytes(address, &mut bytes[..length])?;

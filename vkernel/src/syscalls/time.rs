@@ -13,7 +13,9 @@ use crate::process::Task;
 fn now(clock: u32) -> Result<u64, Errno> {
     match clock {
         CLOCK_REALTIME | CLOCK_REALTIME_COARSE => Ok(clock::realtime()),
-        CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME => Ok(clock::monotonic()),
+        CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME => {
+            Ok(clock::monotonic())
+        }
         _ => Err(Errno::EINVAL),
     }
 }
@@ -27,7 +29,10 @@ pub(super) fn deadline_of(clock: u32, time: u64) -> Result<u64, Errno> {
 impl Task {
     /// A time from the program in nanoseconds.
     pub(super) fn read_time(&self, address: u64) -> Result<u64, Errno> {
-        self.space.read::<TimeSpec>(address)?.nanoseconds().ok_or(Errno::EINVAL)
+        self.space
+            .read::<TimeSpec>(address)?
+            .nanoseconds()
+            .ok_or(Errno::EINVAL)
     }
 
     pub(super) fn sys_clock_gettime(&mut self, clock: u32, address: u64) -> Result<u64, Errno> {
@@ -53,8 +58,11 @@ impl Task {
         now(clock)?;
         let time = self.read_time(request)?;
         let absolute = flags & TIMER_ABSTIME != 0;
-        let deadline =
-            if absolute { deadline_of(clock, time)? } else { clock::monotonic().saturating_add(time) };
+        let deadline = if absolute {
+            deadline_of(clock, time)?
+        } else {
+            clock::monotonic().saturating_add(time)
+        };
         let woken: Result<(), Errno> = self.wait_registered(deadline, || None).await;
         match woken {
             Err(Errno::ETIMEDOUT) => Ok(0),
@@ -72,7 +80,10 @@ impl Task {
     pub(super) fn sys_gettimeofday(&mut self, address: u64, zone: u64) -> Result<u64, Errno> {
         if address != 0 {
             let time = TimeSpec::from_nanoseconds(clock::realtime());
-            let value = TimeValue { seconds: time.seconds, microseconds: time.nanoseconds / 1000 };
+            let value = TimeValue {
+                seconds: time.seconds,
+                microseconds: time.nanoseconds / 1000,
+            };
             self.space.write(address, &value)?;
         }
         if zone != 0 {

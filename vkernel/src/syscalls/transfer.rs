@@ -29,7 +29,8 @@ impl Task {
     ) -> Result<u64, Errno> {
         let file = self.files.get(number)?;
         check_offset(offset)?;
-        self.read_file(&file, address, length.min(MAX_TRANSFER), offset).await
+        self.read_file(&file, address, length.min(MAX_TRANSFER), offset)
+            .await
     }
 
     pub(super) async fn sys_write(
@@ -41,7 +42,8 @@ impl Task {
     ) -> Result<u64, Errno> {
         let file = self.files.get(number)?;
         check_offset(offset)?;
-        self.write_file(&file, address, length.min(MAX_TRANSFER), offset).await
+        self.write_file(&file, address, length.min(MAX_TRANSFER), offset)
+            .await
     }
 
     pub(super) async fn sys_readv(&mut self, number: i32, table: u64, count: u64) -> Result<u64, Errno> {
@@ -98,7 +100,9 @@ impl Task {
         let mut vectors = Vec::with_capacity(count as usize);
         let mut total = 0_u64;
         for index in 0..count {
-            let address = table.checked_add(index * size_of::<Vector>() as u64).ok_or(Errno::EFAULT)?;
+            let address = table
+                .checked_add(index * size_of::<Vector>() as u64)
+                .ok_or(Errno::EFAULT)?;
             let mut vector: Vector = self.space.read(address)?;
             if vector.length > i64::MAX as u64 {
                 return Err(Errno::EINVAL);
@@ -149,7 +153,9 @@ impl Task {
     }
 
     async fn wait_to_read(&self, file: &OpenFile, buffer: &mut [u8]) -> Result<usize, Errno> {
-        let Some(changed) = file.readiness_changed() else { return Err(Errno::EAGAIN) };
+        let Some(changed) = file.readiness_changed() else {
+            return Err(Errno::EAGAIN);
+        };
         self.wait_until(changed, FOREVER, || match file.read(buffer, None) {
             Ok(Progress::Done(done)) => Some(Ok(done)),
             Ok(Progress::Wait) => None,
@@ -206,7 +212,11 @@ impl Task {
             match result {
                 Ok(done) => total += done,
                 Err(Errno::EPIPE) => {
-                    let notice = Notice { signal: SIGPIPE, code: SI_USER, detail: Detail::Sender(self.process.id) };
+                    let notice = Notice {
+                        signal: SIGPIPE,
+                        code: SI_USER,
+                        detail: Detail::Sender(self.process.id),
+                    };
                     self.process.send_to_thread(&self.thread, notice);
                     return if total > 0 { Ok(total) } else { Err(Errno::EPIPE) };
                 }
@@ -221,7 +231,9 @@ impl Task {
     }
 
     async fn wait_to_write(&self, file: &OpenFile, bytes: &[u8]) -> Result<usize, Errno> {
-        let Some(changed) = file.readiness_changed() else { return Err(Errno::EAGAIN) };
+        let Some(changed) = file.readiness_changed() else {
+            return Err(Errno::EAGAIN);
+        };
         self.wait_until(changed, FOREVER, || match file.write(bytes, None) {
             Ok(Progress::Done(done)) => Some(Ok(done)),
             Ok(Progress::Wait) => None,
@@ -232,5 +244,9 @@ impl Task {
 }
 
 fn check_offset(offset: Option<u64>) -> Result<(), Errno> {
-    if offset.is_some_and(|offset| offset > i64::MAX as u64) { Err(Errno::EINVAL) } else { Ok(()) }
+    if offset.is_some_and(|offset| offset > i64::MAX as u64) {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(())
+    }
 }

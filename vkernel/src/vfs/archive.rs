@@ -27,7 +27,9 @@ pub fn root(memory: &'static PhysicalMemory, archive: &'static [u8]) -> Result<A
         if header.is_zero_block() {
             break;
         }
-        let Ok(kind) = header.typeflag.try_to_type_flag() else { return Err(Errno::EIO) };
+        let Ok(kind) = header.typeflag.try_to_type_flag() else {
+            return Err(Errno::EIO);
+        };
         let name = full_name(header);
         let permissions = header.mode.to_flags().map_or(0o644, |flags| flags.bits() as u32);
         match kind {
@@ -41,7 +43,12 @@ pub fn root(memory: &'static PhysicalMemory, archive: &'static [u8]) -> Result<A
                 place(&root, &name, Inode::new(Content::File(object), permissions)?)?;
             }
             TypeFlag::SYMTYPE => {
-                let target = header.linkname.as_str().map_err(|_| Errno::EIO)?.as_bytes().to_vec();
+                let target = header
+                    .linkname
+                    .as_str()
+                    .map_err(|_| Errno::EIO)?
+                    .as_bytes()
+                    .to_vec();
                 place(&root, &name, Inode::new(Content::Link(target), 0o777)?)?;
             }
             TypeFlag::LINK => {
@@ -84,7 +91,8 @@ fn add_devices(root: &Arc<Inode>) -> Result<(), Errno> {
 }
 
 fn names(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".")
+    path.split(|&byte| byte == b'/')
+        .filter(|name| !name.is_empty() && *name != b".")
 }
 
 /// The name of an entry with the prefix that ustar keeps apart.
@@ -124,7 +132,9 @@ fn make_directories(root: &Arc<Inode>, path: &[u8]) -> Result<Arc<Inode>, Errno>
 /// Puts a node at a path. An entry that comes later replaces an earlier one, as when unpacking.
 fn place(root: &Arc<Inode>, path: &[u8], node: Arc<Inode>) -> Result<(), Errno> {
     let steps: Vec<&[u8]> = names(path).collect();
-    let Some((name, above)) = steps.split_last() else { return Ok(()) };
+    let Some((name, above)) = steps.split_last() else {
+        return Ok(());
+    };
     let directory = make_directories(root, &above.join(&b'/'))?;
     let _ = directory.unlink(name, false);
     directory.link(name, node)
@@ -166,7 +176,9 @@ mod tests {
         let root = Location::root(root(memory(4), leak(archive)).unwrap());
         for path in ["/bin/hello", "/bin/hi", "/bin/hardly"] {
             let node = root.walk(path.as_bytes(), true).unwrap().node.unwrap();
-            let Content::File(object) = &node.content else { panic!("{path}") };
+            let Content::File(object) = &node.content else {
+                panic!("{path}")
+            };
             assert_eq!(object.image(), Some(&b"program"[..]));
             assert_eq!(node.mode(), 0o100_755);
         }
@@ -181,6 +193,9 @@ mod tests {
         archive.truncate(2 * BLOCK);
         assert_eq!(root(memory(1), leak(archive)).err(), Some(Errno::EIO));
         assert_eq!(root(memory(1), &[]).err(), Some(Errno::EIO));
-        assert_eq!(root(memory(1), leak(alloc::vec![b'?'; 4 * BLOCK])).err(), Some(Errno::EIO));
+        assert_eq!(
+            root(memory(1), leak(alloc::vec![b'?'; 4 * BLOCK])).err(),
+            Some(Errno::EIO)
+        );
     }
 }

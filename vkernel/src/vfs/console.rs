@@ -46,9 +46,15 @@ impl Console {
     /// A console that has said and heard nothing.
     pub const fn new() -> Self {
         Console {
-            output: Lock::new(Output { buffer: Vec::new(), speaking: false }),
+            output: Lock::new(Output {
+                buffer: Vec::new(),
+                speaking: false,
+            }),
             flush_time: AtomicU64::new(FOREVER),
-            input: Lock::new(Input { bytes: VecDeque::new(), ended: false }),
+            input: Lock::new(Input {
+                bytes: VecDeque::new(),
+                ended: false,
+            }),
             input_changed: WaitQueue::new(),
             listening: AtomicU32::new(0),
         }
@@ -108,11 +114,23 @@ impl Console {
             return;
         }
         loop {
-            let line_end = output.buffer.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+            let line_end = output
+                .buffer
+                .iter()
+                .rposition(|&byte| byte == b'\n')
+                .map_or(0, |last| last + 1);
             let rest = output.buffer.len() - line_end;
-            let length = if everything || rest > MAX_PARTIAL { output.buffer.len() } else { line_end };
+            let length = if everything || rest > MAX_PARTIAL {
+                output.buffer.len()
+            } else {
+                line_end
+            };
             if length == 0 {
-                let time = if rest == 0 { FOREVER } else { clock::monotonic() + HOLD_BACK };
+                let time = if rest == 0 {
+                    FOREVER
+                } else {
+                    clock::monotonic() + HOLD_BACK
+                };
                 self.flush_time.store(time, Ordering::Relaxed);
                 return;
             }

@@ -13,12 +13,18 @@ pub struct FileContext {
 impl FileContext {
     /// At `directory`, with the usual mask.
     pub fn new(directory: Location) -> Self {
-        FileContext { directory: Lock::new(directory), mask: AtomicU32::new(0o022) }
+        FileContext {
+            directory: Lock::new(directory),
+            mask: AtomicU32::new(0o022),
+        }
     }
 
     /// A copy for a new process.
     pub fn duplicate(&self) -> Self {
-        FileContext { directory: Lock::new(self.directory()), mask: AtomicU32::new(self.mask()) }
+        FileContext {
+            directory: Lock::new(self.directory()),
+            mask: AtomicU32::new(self.mask()),
+        }
     }
 
     /// The working directory.

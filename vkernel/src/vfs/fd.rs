@@ -20,19 +20,26 @@ struct Slot<F> {
 
 impl<F> Clone for Slot<F> {
     fn clone(&self) -> Self {
-        Slot { file: self.file.clone(), close_on_exec: self.close_on_exec }
+        Slot {
+            file: self.file.clone(),
+            close_on_exec: self.close_on_exec,
+        }
     }
 }
 
 impl<F> FileTable<F> {
     /// An empty table.
     pub const fn new() -> Self {
-        FileTable { slots: Lock::new(Vec::new()) }
+        FileTable {
+            slots: Lock::new(Vec::new()),
+        }
     }
 
     /// A copy for a new process: the same open files under the same numbers.
     pub fn duplicate(&self) -> Self {
-        FileTable { slots: Lock::new(self.slots.lock().clone()) }
+        FileTable {
+            slots: Lock::new(self.slots.lock().clone()),
+        }
     }
 
     /// The file with this number.
@@ -42,7 +49,11 @@ impl<F> FileTable<F> {
     pub fn get(&self, number: i32) -> Result<Arc<F>, Errno> {
         let index = usize::try_from(number).map_err(|_| Errno::EBADF)?;
         let slots = self.slots.lock();
-        slots.get(index).and_then(Option::as_ref).map(|slot| slot.file.clone()).ok_or(Errno::EBADF)
+        slots
+            .get(index)
+            .and_then(Option::as_ref)
+            .map(|slot| slot.file.clone())
+            .ok_or(Errno::EBADF)
     }
 
     /// Gives a file the lowest free number from `lowest` on.
@@ -87,8 +98,14 @@ impl<F> FileTable<F> {
     /// Takes every number in the range away, up to both ends. The files are returned, to be closed with no lock held.
     pub fn remove_range(&self, first: usize, last: usize) -> Vec<Arc<F>> {
         let mut slots = self.slots.lock();
-        let chosen = slots.iter_mut().enumerate().filter(|(index, _)| (first..=last).contains(index));
-        chosen.filter_map(|(_, slot)| slot.take()).map(|slot| slot.file).collect()
+        let chosen = slots
+            .iter_mut()
+            .enumerate()
+            .filter(|(index, _)| (first..=last).contains(index));
+        chosen
+            .filter_map(|(_, slot)| slot.take())
+            .map(|slot| slot.file)
+            .collect()
     }
 
     /// Whether the number goes away when a program is executed.
@@ -110,7 +127,11 @@ impl<F> FileTable<F> {
     fn with_slot<R>(&self, number: i32, operate: impl FnOnce(&mut Slot<F>) -> R) -> Result<R, Errno> {
         let index = usize::try_from(number).map_err(|_| Errno::EBADF)?;
         let mut slots = self.slots.lock();
-        slots.get_mut(index).and_then(Option::as_mut).map(operate).ok_or(Errno::EBADF)
+        slots
+            .get_mut(index)
+            .and_then(Option::as_mut)
+            .map(operate)
+            .ok_or(Errno::EBADF)
     }
 
     /// A program is executed: takes the numbers away that are marked so.
@@ -144,7 +165,10 @@ mod tests {
         assert_eq!(*table.remove(0).unwrap(), 'a');
         assert_eq!(table.add(Arc::new('d'), 0, false), Ok(0));
         assert_eq!(table.add(Arc::new('e'), 0, false), Ok(2));
-        assert_eq!(table.replace(1, Arc::new('f'), false).unwrap().as_deref(), Some(&'b'));
+        assert_eq!(
+            table.replace(1, Arc::new('f'), false).unwrap().as_deref(),
+            Some(&'b')
+        );
         assert_eq!(*table.get(1).unwrap(), 'f');
     }
 
@@ -156,7 +180,10 @@ mod tests {
             assert_eq!(table.remove(number).err(), Some(Errno::EBADF));
             assert_eq!(table.closes_on_exec(number).err(), Some(Errno::EBADF));
         }
-        assert_eq!(table.replace(MAX_FILES as i32, Arc::new('x'), false).err(), Some(Errno::EBADF));
+        assert_eq!(
+            table.replace(MAX_FILES as i32, Arc::new('x'), false).err(),
+            Some(Errno::EBADF)
+        );
         for expected in 0..MAX_FILES as i32 {
             assert_eq!(table.add(Arc::new('x'), 0, false), Ok(expected));
         }

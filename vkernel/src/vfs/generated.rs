@@ -45,12 +45,22 @@ fn maps(task: &Task) -> String {
     let mut text = String::new();
     let stack = task.run_state.registers.rsp;
     for area in task.space.areas().iter() {
-        let letter = |right, letter| if area.protection.contains(right) { letter } else { '-' };
+        let letter = |right, letter| {
+            if area.protection.contains(right) {
+                letter
+            } else {
+                '-'
+            }
+        };
         let (offset, inode) = match &area.source {
             Source::Anonymous => (0, 0),
             Source::Object { object, offset, .. } => (*offset, object.id()),
         };
-        let name = if (area.start..area.end).contains(&stack) { "[stack]" } else { "" };
+        let name = if (area.start..area.end).contains(&stack) {
+            "[stack]"
+        } else {
+            ""
+        };
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,

@@ -57,6 +57,9 @@ pub enum Content {
     Generated(Report),
 }
 
+/// A name and its node.
+pub type Entry = (Vec<u8>, Arc<Inode>);
+
 /// A node of the tree. It may have several names.
 pub struct Inode {
     /// Unique for the life of the vkernel.
@@ -78,7 +81,11 @@ impl Inode {
             return Err(Errno::ENOSPC);
         }
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Inode { number, content, permissions: AtomicU32::new(permissions & 0o7777) }))
+        Ok(Arc::new(Inode {
+            number,
+            content,
+            permissions: AtomicU32::new(permissions & 0o7777),
+        }))
     }
 
     /// An empty directory.
@@ -124,7 +131,9 @@ impl Inode {
     /// # Errors
     /// `ENOTDIR`, `ENAMETOOLONG`, `ENOENT`.
     pub fn look_up(&self, name: &[u8]) -> Result<Arc<Inode>, Errno> {
-        let Content::Directory(entries) = &self.content else { return Err(Errno::ENOTDIR) };
+        let Content::Directory(entries) = &self.content else {
+            return Err(Errno::ENOTDIR);
+        };
         if name.len() > MAX_NAME {
             return Err(Errno::ENAMETOOLONG);
         }
@@ -136,7 +145,9 @@ impl Inode {
     /// # Errors
     /// `ENOTDIR`, `ENAMETOOLONG`, `EEXIST`.
     pub fn link(&self, name: &[u8], node: Arc<Inode>) -> Result<(), Errno> {
-        let Content::Directory(entries) = &self.content else { return Err(Errno::ENOTDIR) };
+        let Content::Directory(entries) = &self.content else {
+            return Err(Errno::ENOTDIR);
+        };
         if name.len() > MAX_NAME {
             return Err(Errno::ENAMETOOLONG);
         }
@@ -153,7 +164,9 @@ impl Inode {
     /// # Errors
     /// `ENOENT`, `ENOTDIR`, `EISDIR`, `ENOTEMPTY`.
     pub fn unlink(&self, name: &[u8], directory: bool) -> Result<(), Errno> {
-        let Content::Directory(entries) = &self.content else { return Err(Errno::ENOTDIR) };
+        let Content::Directory(entries) = &self.content else {
+            return Err(Errno::ENOTDIR);
+        };
         let node = entries.lock().get(name).cloned().ok_or(Errno::ENOENT)?;
         match (&node.content, directory) {
             (Content::Directory(_), false) => return Err(Errno::EISDIR),
@@ -171,9 +184,15 @@ impl Inode {
     ///
     /// # Errors
     /// `ENOTDIR`.
-    pub fn entries(&self) -> Result<Vec<(Vec<u8>, Arc<Inode>)>, Errno> {
-        let Content::Directory(entries) = &self.content else { return Err(Errno::ENOTDIR) };
-        Ok(entries.lock().iter().map(|(name, node)| (name.clone(), node.clone())).collect())
+    pub fn entries(&self) -> Result<Vec<Entry>, Errno> {
+        let Content::Directory(entries) = &self.content else {
+            return Err(Errno::ENOTDIR);
+        };
+        Ok(entries
+            .lock()
+            .iter()
+            .map(|(name, node)| (name.clone(), node.clone()))
+            .collect())
     }
 }
 

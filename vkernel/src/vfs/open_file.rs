@@ -49,7 +49,11 @@ pub enum Progress {
 impl OpenFile {
     /// Opens `kind` with status flags (`O_*`).
     pub fn new(kind: Kind, flags: u32) -> Arc<Self> {
-        Arc::new(OpenFile { kind, flags: AtomicU32::new(flags), position: Lock::new(0) })
+        Arc::new(OpenFile {
+            kind,
+            flags: AtomicU32::new(flags),
+            position: Lock::new(0),
+        })
     }
 
     /// Status flags, access mode included.
@@ -161,9 +165,12 @@ impl OpenFile {
         match &self.kind {
             Kind::File(node, _) | Kind::Device(node, _) => node_status(node),
             Kind::Directory(place) | Kind::Path(place) => node_status(place.node()),
-            Kind::PipeReader(_) | Kind::PipeWriter(_) => {
-                Stat { mode: S_IFIFO | 0o600, links: 1, block_size: 4096, ..Stat::default() }
-            }
+            Kind::PipeReader(_) | Kind::PipeWriter(_) => Stat {
+                mode: S_IFIFO | 0o600,
+                links: 1,
+                block_size: 4096,
+                ..Stat::default()
+            },
         }
     }
 }

@@ -38,7 +38,10 @@ pub struct Found {
 impl Location {
     /// The root directory.
     pub fn root(root: Arc<Inode>) -> Self {
-        Location { root, steps: Vec::new() }
+        Location {
+            root,
+            steps: Vec::new(),
+        }
     }
 
     /// The node.
@@ -99,7 +102,12 @@ impl Location {
             }
             let node = match place.node().look_up(&name) {
                 Err(Errno::ENOENT) if rest.is_empty() => {
-                    return Ok(Found { parent: place, name, node: None, must_be_directory });
+                    return Ok(Found {
+                        parent: place,
+                        name,
+                        node: None,
+                        must_be_directory,
+                    });
                 }
                 other => other?,
             };
@@ -120,12 +128,22 @@ impl Location {
                 if must_be_directory && !node.is_directory() {
                     return Err(Errno::ENOTDIR);
                 }
-                return Ok(Found { parent: place, name, node: Some(node), must_be_directory });
+                return Ok(Found {
+                    parent: place,
+                    name,
+                    node: Some(node),
+                    must_be_directory,
+                });
             }
             place.enter(name, node)?;
         }
         let node = place.node().clone();
-        Ok(Found { parent: place, name: Vec::new(), node: Some(node), must_be_directory })
+        Ok(Found {
+            parent: place,
+            name: Vec::new(),
+            node: Some(node),
+            must_be_directory,
+        })
     }
 
     /// Starts on a path: from the root if it begins with a slash, and with its names still to go.
@@ -134,7 +152,11 @@ impl Location {
             self.steps.clear();
         }
         *must_be_directory |= path.last() == Some(&b'/');
-        rest.extend(path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).map(<[u8]>::to_vec));
+        rest.extend(
+            path.split(|&byte| byte == b'/')
+                .filter(|name| !name.is_empty())
+                .map(<[u8]>::to_vec),
+        );
     }
 }
 
@@ -199,7 +221,10 @@ mod tests {
         assert_eq!(path_of(&root, &[b'n'; 300]), Err(Errno::ENAMETOOLONG));
         let missing = root.walk(b"/bin/new", true).unwrap();
         assert!(missing.node.is_none());
-        assert_eq!((missing.parent.path(), missing.name.as_slice()), (b"/bin".to_vec(), &b"new"[..]));
+        assert_eq!(
+            (missing.parent.path(), missing.name.as_slice()),
+            (b"/bin".to_vec(), &b"new"[..])
+        );
         let link = root.walk(b"/bin/loop", false).unwrap();
         assert!(matches!(link.node.unwrap().content, Content::Link(_)));
     }

@@ -29,8 +29,18 @@ struct State {
 impl Pipe {
     /// An empty pipe with one reader and one writer.
     pub fn new(memory: &'static PhysicalMemory) -> Self {
-        let state = State { pages: [const { None }; 16], start: 0, length: 0, readers: 1, writers: 1 };
-        Pipe { memory, state: Lock::new(state), changed: WaitQueue::new() }
+        let state = State {
+            pages: [const { None }; 16],
+            start: 0,
+            length: 0,
+            readers: 1,
+            writers: 1,
+        };
+        Pipe {
+            memory,
+            state: Lock::new(state),
+            changed: WaitQueue::new(),
+        }
     }
 
     /// Told when bytes or room appear, and when an end is closed.
@@ -51,7 +61,9 @@ impl Pipe {
             let chunk = (length - done).min(FRAME_SIZE - position % FRAME_SIZE);
             if let Some(page) = &state.pages[position / FRAME_SIZE] {
                 let target = &mut buffer[done..done + chunk];
-                self.memory.ram().read(page.frame(), position % FRAME_SIZE, target);
+                self.memory
+                    .ram()
+                    .read(page.frame(), position % FRAME_SIZE, target);
             }
             done += chunk;
         }
@@ -94,7 +106,9 @@ impl Pipe {
             }
             if let Some(page) = slot {
                 let source = &bytes[done..done + chunk];
-                self.memory.ram().write(page.frame(), position % FRAME_SIZE, source);
+                self.memory
+                    .ram()
+                    .write(page.frame(), position % FRAME_SIZE, source);
             }
             state.length += chunk;
             done += chunk;
@@ -107,13 +121,22 @@ impl Pipe {
     /// Bytes to read, room to write, readers, writers.
     pub fn status(&self) -> (usize, usize, usize, usize) {
         let state = self.state.lock();
-        (state.length, CAPACITY - state.length, state.readers, state.writers)
+        (
+            state.length,
+            CAPACITY - state.length,
+            state.readers,
+            state.writers,
+        )
     }
 
     /// An open file description of the reading (or writing) end is gone.
     pub fn close(&self, reader: bool) {
         let mut state = self.state.lock();
-        let count = if reader { &mut state.readers } else { &mut state.writers };
+        let count = if reader {
+            &mut state.readers
+        } else {
+            &mut state.writers
+        };
         *count = count.saturating_sub(1);
         drop(state);
         self.changed.notify();

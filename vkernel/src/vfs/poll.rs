@@ -16,7 +16,12 @@ impl OpenFile {
         match &self.kind {
             Kind::File(..) | Kind::Directory(_) | Kind::Path(_) => READABLE | WRITABLE,
             Kind::Device(_, Device::Console) => {
-                WRITABLE | if kernel().console().has_input() { READABLE } else { 0 }
+                WRITABLE
+                    | if kernel().console().has_input() {
+                        READABLE
+                    } else {
+                        0
+                    }
             }
             Kind::Device(..) => READABLE | WRITABLE,
             Kind::PipeReader(pipe) => {

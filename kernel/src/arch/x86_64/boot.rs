@@ -1,18 +1,15 @@
 //! Kernel entry, and what the boot loader says about the machine.
 
-use super::limine_requests as requests;
-use super::{clock, control, cpu, features, frame_memory, interrupt_table, segments, serial};
-use arrayvec::ArrayVec;
+pub use super::command_line::option;
+
+use super::{boot_answers, clock, control, cpu, features, frame_memory, interrupt_table, segments, serial};
 use core::arch::naked_asm;
 use core::cell::UnsafeCell;
 use core::ops::Range;
-use limine::memory_map::EntryType;
 use spin::Once;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::{PhysAddr, VirtAddr};
 
-const MAX_REGIONS: usize = 512;
-const MAX_MODULES: usize = 32;
 const BOOT_STACK_SIZE: usize = 64 * 1024;
 
 #[repr(C, align(4096))]
@@ -137,17 +134,6 @@ pub struct BootInfo {
     pub loader: &'static str,
 }
 
-/// How an emulator is left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitDoor {
-    /// QEMU's isa-debug-exit at this port.
-    IsaDebugExit(u16),
-    /// Bochs's shutdown port.
-    Bochs,
-}
-
-static MEMORY_MAP: Once<ArrayVec<MemoryRegion, MAX_REGIONS>> = Once::new();
-static MODULES: Once<ArrayVec<Module, MAX_MODULES>> = Once::new();
 static INFO: Once<BootInfo> = Once::new();
 
 /// Where the boot loader enters, on the boot CPU, with interrupts off and the protocol's page tables.
@@ -176,7 +162,7 @@ extern "C" fn enter() -> ! {
     clock::start();
     serial::init();
     crate::debug::log::init_early();
-    let info = INFO.call_once(read_answers);
+    let info = INFO.call_once(boot_answers::read);
     crate::debug::log::set_serial_level(option("log"));
     if let Some(framebuffer) = &info.framebuffer {
         // SAFETY: the loader's direct map includes the frame buffer it set up (base revisions up to 2 map all of the first 4 GiB and
@@ -249,132 +235,6 @@ fn describe(info: &BootInfo) {
     }
 }
 
-fn kind(entry: EntryType) -> MemoryKind {
-    match entry {
-        EntryType::USABLE => MemoryKind::Usable,
-        EntryType::ACPI_RECLAIMABLE => MemoryKind::AcpiReclaimable,
-        EntryType::ACPI_NVS => MemoryKind::AcpiNvs,
-        EntryType::BAD_MEMORY => MemoryKind::Bad,
-        EntryType::BOOTLOADER_RECLAIMABLE => MemoryKind::BootloaderReclaimable,
-        EntryType::EXECUTABLE_AND_MODULES => MemoryKind::KernelAndModules,
-        EntryType::FRAMEBUFFER => MemoryKind::Framebuffer,
-        _ => MemoryKind::Reserved,
-    }
-}
-
-/// Copies the loader's answers into the kernel's own memory.
-///
-/// # Panics
-/// When the loader does not keep the protocol's promises.
-fn read_answers() -> BootInfo {
-    if requests::BASE_REVISION.is_valid() && !requests::BASE_REVISION.is_supported() {
-        log::warn!("the boot loader does not know base revision 2 of the Limine protocol");
-    }
-    let hhdm_offset = requests::DIRECT_MAP
-        .get_response()
-        .expect("a boot loader with a direct map")
-        .offset();
-    HHDM_OFFSET.call_once(|| hhdm_offset);
-    let map = requests::MEMORY_MAP
-        .get_response()
-        .expect("a boot loader with a memory map");
-    let memory_map = MEMORY_MAP.call_once(|| {
-        let region = |entry: &&limine::memory_map::Entry| MemoryRegion {
-            base: PhysAddr::new_truncate(entry.base),
-            length: entry.length,
-            kind: kind(entry.entry_type),
-        };
-        map.entries().iter().map(region).take(MAX_REGIONS).collect()
-    });
-    if map.entries().len() > MAX_REGIONS {
-        log::warn!(
-            "only the first {MAX_REGIONS} of {} memory regions are used",
-            map.entries().len()
-        );
-    }
-    let address = requests::EXECUTABLE_ADDRESS
-        .get_response()
-        .expect("a boot loader that says where the kernel is");
-    let physical = |address: u64| PhysAddr::new_truncate(address.checked_sub(hhdm_offset).unwrap_or(address));
-    let modules = MODULES.call_once(|| {
-        let files = requests::MODULES
-            .get_response()
-            .map_or(&[][..], |response| response.modules());
-        let module = |file: &&'static limine::file::File| Module {
-            name: module_name(file),
-            physical: physical(file.addr() as u64),
-            size: file.size(),
-        };
-        files.iter().map(module).take(MAX_MODULES).collect()
-    });
-    let loader = requests::BOOTLOADER
-        .get_response()
-        .map_or("an unnamed boot loader", |response| response.name());
-    BootInfo {
-        hhdm_offset,
-        memory_map,
-        kernel_physical: PhysAddr::new_truncate(address.physical_base()),
-        kernel_virtual: VirtAddr::new_truncate(address.virtual_base()),
-        sections: sections(),
-        rsdp: requests::RSDP
-            .get_response()
-            .map(|response| physical(response.address() as u64)),
-        command_line: command_line(),
-        modules,
-        framebuffer: framebuffer(physical),
-        cpus: requests::PROCESSORS
-            .get_response()
-            .map_or(1, |response| response.cpus().len()),
-        loader,
-    }
-}
-
-fn module_name(file: &'static limine::file::File) -> &'static str {
-    let string = file.string().to_str().unwrap_or("").trim();
-    let path = file.path().to_str().unwrap_or("");
-    if string.is_empty() {
-        path.rsplit('/').next().unwrap_or(path)
-    } else {
-        string
-    }
-}
-
-fn command_line() -> &'static str {
-    let direct = requests::COMMAND_LINE
-        .get_response()
-        .map(|response| response.cmdline());
-    let line = direct.or_else(|| {
-        requests::EXECUTABLE_FILE
-            .get_response()
-            .map(|response| response.file().string())
-    });
-    line.and_then(|line| line.to_str().ok()).unwrap_or("")
-}
-
-/// The first frame buffer, if its pixels have red, green and blue in 2 to 4 bytes.
-fn framebuffer(physical: impl Fn(u64) -> PhysAddr) -> Option<Framebuffer> {
-    let screen = requests::FRAMEBUFFER.get_response()?.framebuffers().next()?;
-    let pixel_size = usize::from(screen.bpp()).div_ceil(8);
-    let fits = (2..=4).contains(&pixel_size)
-        && screen.width() > 0
-        && screen.height() > 0
-        && screen.pitch() >= screen.width() * pixel_size as u64
-        && screen.memory_model() == limine::framebuffer::MemoryModel::RGB;
-    let field = |shift, size| ColorField { shift, size };
-    fits.then(|| Framebuffer {
-        physical: physical(screen.addr() as u64),
-        width: screen.width() as usize,
-        height: screen.height() as usize,
-        pitch: screen.pitch() as usize,
-        pixel_size,
-        colors: [
-            field(screen.red_mask_shift(), screen.red_mask_size()),
-            field(screen.green_mask_shift(), screen.green_mask_size()),
-            field(screen.blue_mask_shift(), screen.blue_mask_size()),
-        ],
-    })
-}
-
 unsafe extern "C" {
     static __text_start: u8;
     static __text_end: u8;
@@ -403,6 +263,11 @@ pub(super) fn entry_section_contains(instruction: u64) -> bool {
 
 static HHDM_OFFSET: Once<u64> = Once::new();
 
+/// Notes where the direct map is, first of all answers.
+pub(super) fn set_hhdm_offset(offset: u64) {
+    HHDM_OFFSET.call_once(|| offset);
+}
+
 /// Where physical address 0 stands in the direct map.
 ///
 /// # Panics
@@ -411,38 +276,17 @@ pub fn hhdm_offset() -> u64 {
     *HHDM_OFFSET.get().expect("the direct map is known first")
 }
 
+/// The command line; none before it is read.
+pub(super) fn command_line() -> Option<&'static str> {
+    Some(INFO.get()?.command_line)
+}
+
 /// What the boot loader said.
 ///
 /// # Panics
 /// Before it is read, which is the first thing that happens at boot.
 pub fn info() -> &'static BootInfo {
     INFO.get().expect("the boot loader's answers are read first")
-}
-
-/// The value of `key=value` on the command line; "" for a key without value.
-pub fn option(key: &str) -> Option<&'static str> {
-    find_option(INFO.get()?.command_line, key)
-}
-
-fn find_option<'line>(line: &'line str, key: &str) -> Option<&'line str> {
-    line.split_ascii_whitespace().find_map(|word| {
-        let (name, value) = word.split_once('=').unwrap_or((word, ""));
-        (name == key).then_some(value)
-    })
-}
-
-/// The door that the command line names: `exit=isa:0xf4` or `exit=bochs`.
-pub fn exit_door() -> Option<ExitDoor> {
-    parse_door(option("exit")?)
-}
-
-fn parse_door(value: &str) -> Option<ExitDoor> {
-    if value == "bochs" {
-        return Some(ExitDoor::Bochs);
-    }
-    let number = value.strip_prefix("isa:")?;
-    let digits = number.strip_prefix("0x")?;
-    u16::from_str_radix(digits, 16).ok().map(ExitDoor::IsaDebugExit)
 }
 
 /// True if a physical address is RAM of whatever use, not a device.
@@ -462,24 +306,4 @@ pub(super) fn is_ram(address: PhysAddr) -> bool {
                     .is_some_and(|offset| offset < region.length)
         })
     })
-}
-
-/// The command line's decoding, on lines whose meaning is known.
-pub(super) fn check_options() -> Result<(), &'static str> {
-    let line = "log=debug  exit=isa:0xf4 quiet test=";
-    if find_option(line, "log") != Some("debug") || find_option(line, "quiet") != Some("") {
-        return Err("a key was not found");
-    }
-    if find_option(line, "test") != Some("") || find_option(line, "exi").is_some() {
-        return Err("an empty value, or a prefix of a key");
-    }
-    if parse_door("isa:0xf4") != Some(ExitDoor::IsaDebugExit(0xf4))
-        || parse_door("bochs") != Some(ExitDoor::Bochs)
-    {
-        return Err("a door was not found");
-    }
-    if parse_door("isa:f4").is_some() || parse_door("isa:0x1ffff").is_some() || parse_door("").is_some() {
-        return Err("a broken door was taken");
-    }
-    Ok(())
 }

@@ -11,8 +11,10 @@ use x86_64::instructions::port::Port;
 /// Length of a measurement in nanoseconds.
 const DURATION: u64 = 20_000_000;
 const ROUNDS: usize = 3;
-/// Readings of a reference clock before it is taken to stand still. Each takes a microsecond or so on real hardware.
+/// Readings of a reference clock, which take a microsecond or so each on real hardware, until the measurement is given up, ...
 const PATIENCE: u32 = 5_000_000;
+/// ... and until a clock that has not moved at all is.
+const STILL: u32 = 20_000;
 /// Believable frequencies. Emulators go down to a few MHz.
 const PLAUSIBLE: core::ops::RangeInclusive<u64> = 1_000_000..=20_000_000_000;
 /// What is assumed when nothing can be measured or read.
@@ -25,6 +27,7 @@ const POWER_TIMER_FREQUENCY: u64 = 3_579_545;
 enum Reference {
     Hpet(Hpet),
     Power(PowerTimer),
+    Pit,
 }
 
 impl Reference {
@@ -32,6 +35,7 @@ impl Reference {
         match self {
             Reference::Hpet(_) => "HPET",
             Reference::Power(_) => "ACPI timer",
+            Reference::Pit => "PIT",
         }
     }
 
@@ -40,6 +44,7 @@ impl Reference {
             Reference::Hpet(hpet) => hpet.counter(),
             // SAFETY: FADT says that the timer is at this port; reading it has no effect.
             Reference::Power(timer) => u64::from(unsafe { Port::<u32>::new(timer.port).read() }),
+            Reference::Pit => pit::counter(),
         }
     }
 
@@ -50,6 +55,7 @@ impl Reference {
                 let mask = if timer.is_32_bit { 0xffff_ffff } else { 0x00ff_ffff };
                 (to.wrapping_sub(from) & mask) * 1_000_000_000 / POWER_TIMER_FREQUENCY
             }
+            Reference::Pit => (to.wrapping_sub(from) & 0xffff) * 1_000_000_000 / pit::FREQUENCY,
         }
     }
 
@@ -71,10 +77,14 @@ impl Reference {
     /// Ticks of the TSC a second; none if the counter stands still.
     fn measure(self) -> Option<u64> {
         let (start_tsc, start) = self.pair();
-        for _ in 0..PATIENCE {
-            if self.nanoseconds(start, self.counter()) >= DURATION {
+        for reading in 0..PATIENCE {
+            let now = self.counter();
+            if self.nanoseconds(start, now) >= DURATION {
                 let (end_tsc, end) = self.pair();
                 return frequency(end_tsc.wrapping_sub(start_tsc), self.nanoseconds(start, end));
+            }
+            if now == start && reading >= STILL {
+                break;
             }
         }
         None
@@ -86,19 +96,6 @@ fn frequency(ticks: u64, nanoseconds: u64) -> Option<u64> {
     u64::try_from(frequency)
         .ok()
         .filter(|frequency| PLAUSIBLE.contains(frequency))
-}
-
-fn measure_by_pit() -> Option<u64> {
-    let counts = (DURATION * pit::FREQUENCY / 1_000_000_000) as u16;
-    pit::start(counts);
-    let start = clock::tsc();
-    for _ in 0..PATIENCE {
-        if pit::is_done() {
-            let ticks = clock::tsc().wrapping_sub(start);
-            return frequency(ticks, u64::from(counts) * 1_000_000_000 / pit::FREQUENCY);
-        }
-    }
-    None
 }
 
 /// The middle of a few measurements; one that was disturbed does not count.
@@ -113,15 +110,17 @@ fn median(mut measure: impl FnMut() -> Option<u64>) -> Option<u64> {
 
 /// Measures the TSC and sets the clock's rate.
 pub(super) fn calibrate_tsc(hpet: Option<Hpet>, power_timer: Option<PowerTimer>) {
-    let references = [hpet.map(Reference::Hpet), power_timer.map(Reference::Power)];
+    pit::start();
+    let references = [
+        hpet.map(Reference::Hpet),
+        power_timer.map(Reference::Power),
+        Some(Reference::Pit),
+    ];
     for reference in references.into_iter().flatten() {
         match median(|| reference.measure()) {
             Some(frequency) => return accept(frequency, reference.name()),
             None => log::warn!("{} does not run against the TSC", reference.name()),
         }
-    }
-    if let Some(frequency) = median(measure_by_pit) {
-        return accept(frequency, "PIT");
     }
     match cpu::features()
         .claimed_tsc_frequency

@@ -1,39 +1,34 @@
-//! The legacy timer's channel 2, as a clock of last resort for calibration: its gate and output are in port 0x61.
+//! The legacy timer's channel 0, as a clock of last resort for calibration. Its interrupt is never let through.
 
 use x86_64::instructions::port::Port;
 
-const CHANNEL_2: u16 = 0x42;
+const CHANNEL_0: u16 = 0x40;
 const COMMAND: u16 = 0x43;
-const CONTROL: u16 = 0x61;
-/// Channel 2, both bytes, mode 0 (count down once), binary.
-const ONE_SHOT: u8 = 0b1011_0000;
-const GATE: u8 = 1 << 0;
-const SPEAKER: u8 = 1 << 1;
-const OUTPUT: u8 = 1 << 5;
+/// Channel 0, both bytes, mode 2 (counts down from the reload value again and again), binary.
+const RATE_GENERATOR: u8 = 0b0011_0100;
+/// Freezes channel 0's count for the next two reads.
+const LATCH: u8 = 0b0000_0000;
 
 /// Counts a second.
 pub(super) const FREQUENCY: u64 = 1_193_182;
 
-/// Starts a countdown of `counts`. [`is_done`] tells when it has passed.
-pub(super) fn start(counts: u16) {
-    let (mut control, mut command, mut data) = (
-        Port::<u8>::new(CONTROL),
-        Port::<u8>::new(COMMAND),
-        Port::<u8>::new(CHANNEL_2),
-    );
-    // SAFETY: the timer and its gate are the kernel's; the speaker stays off.
+/// Lets the counter run from 65536 down, again and again: 55 ms a turn.
+pub(super) fn start() {
+    // SAFETY: the timer is the kernel's, and its interrupt is masked.
     unsafe {
-        let bits = control.read();
-        control.write(bits & !(SPEAKER | GATE));
-        command.write(ONE_SHOT);
-        data.write(counts as u8);
-        data.write((counts >> 8) as u8);
-        control.write(bits & !SPEAKER | GATE);
+        Port::<u8>::new(COMMAND).write(RATE_GENERATOR);
+        Port::<u8>::new(CHANNEL_0).write(0);
+        Port::<u8>::new(CHANNEL_0).write(0);
     }
 }
 
-/// True when the countdown has passed.
-pub(super) fn is_done() -> bool {
-    // SAFETY: reading the port has no effect.
-    unsafe { Port::<u8>::new(CONTROL).read() & OUTPUT != 0 }
+/// Counts since some moment, modulo 65536.
+pub(super) fn counter() -> u64 {
+    // SAFETY: the timer is the kernel's; reading has no effect.
+    let left = unsafe {
+        Port::<u8>::new(COMMAND).write(LATCH);
+        let mut data = Port::<u8>::new(CHANNEL_0);
+        u16::from_le_bytes([data.read(), data.read()])
+    };
+    u64::from(0_u16.wrapping_sub(left))
 }

@@ -1,6 +1,6 @@
 //! I/O ports on behalf of programs that drive devices.
 
-use super::{boot, power};
+use super::{command_line, power};
 use x86_64::instructions::port::Port;
 
 /// Ports that the kernel keeps to itself: (first, count).
@@ -25,7 +25,7 @@ pub fn is_reserved(base: u16, length: u16) -> bool {
     };
     RESERVED.iter().any(|&(first, count)| overlaps(first, count))
         || power::ports().any(|(first, count)| overlaps(first, count))
-        || boot::exit_door().is_some_and(|door| {
+        || command_line::exit_door().is_some_and(|door| {
             let (first, count) = door.ports();
             overlaps(first, count)
         })

@@ -1,7 +1,7 @@
 //! The ways out: off, reset, and the doors of emulators.
 
 use super::aml_sleep::SleepType;
-use super::boot::{self, ExitDoor};
+use super::command_line::{self, ExitDoor};
 use super::{clock, irq, nmi};
 use crate::debug::log as kernel_log;
 use acpi::address::{AddressSpace, GenericAddress};
@@ -105,20 +105,33 @@ pub(super) fn ports() -> impl Iterator<Item = (u16, u16)> {
     control.chain(event).chain(timer)
 }
 
-/// Ends the machine's run with a status: the log's last line says it, then the door of the command line, ACPI, or nothing more.
+/// Ends the machine's run with a status: the log's last line says it, then the door of the command line, or ACPI.
 pub fn exit_status(status: u8) -> ! {
-    irq::disable();
-    nmi::stop_others();
-    kernel_log::last_line(format_args!("dragonet: exit status {status}"));
-    super::serial::flush();
-    if let Some(door) = boot::exit_door() {
-        door.leave(status);
-    }
+    leave(status);
     turn_off();
     kernel_log::last_line(format_args!(
         "dragonet: the machine cannot be turned off; it is safe to do so by hand"
     ));
     halt()
+}
+
+/// Ends the machine's run after a panic: like [`exit_status`], but without a door the machine stays on, so that what the screen
+/// says can be read.
+pub fn exit_with_report(status: u8) -> ! {
+    leave(status);
+    kernel_log::last_line(format_args!("dragonet: halted"));
+    halt()
+}
+
+/// Stops everything, says the status, and goes through the door if there is one.
+fn leave(status: u8) {
+    irq::disable();
+    nmi::stop_others();
+    kernel_log::last_line(format_args!("dragonet: exit status {status}"));
+    super::serial::flush();
+    if let Some(door) = command_line::exit_door() {
+        door.leave(status);
+    }
 }
 
 impl ExitDoor {

@@ -1,4 +1,7 @@
 //! Starting the other CPUs: the boot loader has them waiting for an address to jump to.
+//!
+//! All of them are called at once. Each first reports that it is there and waits for its number; the numbers are given out
+//! when all have come or time is up, so that they have no gaps. Then all set themselves up at the same time.
 
 use super::features::Features;
 use super::{apic, clock, control, cpu, irq, limine_requests, power, segments};
@@ -9,9 +12,9 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use limine::mp::Cpu;
 use x86_64::VirtAddr;
 
-/// How long a CPU may take to arrive, in nanoseconds. Emulated CPUs that share few real ones wait for their turn.
+/// How long the CPUs may take to come, in nanoseconds. Emulated CPUs that share few real ones wait for their turn.
 const PATIENCE: u64 = 5_000_000_000;
-/// How long a CPU may take to be up after it has arrived.
+/// How long they may take to be up after that.
 const LONG_PATIENCE: u64 = 60_000_000_000;
 /// Exchanges with the boot CPU to compare the time stamp counters, at least and at most.
 const COMPARISONS: core::ops::RangeInclusive<u64> = 2..=32;
@@ -21,22 +24,30 @@ const COMPARISON_TIME: u64 = 10_000_000;
 const TURNS: u64 = 1_000_000_000;
 
 /// The CPU has been told where to go.
-const WAITING: u32 = 0;
-/// It is here, on its own stack.
+const CALLED: u32 = 0;
+/// It is there, and waits for its number.
 const ARRIVED: u32 = 1;
+/// It has its number and sets itself up.
+const STARTED: u32 = 2;
 /// It takes interrupts.
-const UP: u32 = 2;
+const UP: u32 = 3;
 /// It did not come in time; should it still, it must stay out.
-const GIVEN_UP: u32 = 3;
+const GIVEN_UP: u32 = 4;
 
-/// What a starting CPU needs before it can run Rust code.
-#[repr(C)]
+/// What a starting CPU needs before it can run Rust code, and what it says meanwhile.
+#[repr(C, align(128))]
 struct Start {
     page_table: AtomicU64,
     stack: AtomicU64,
     index: AtomicU64,
     state: AtomicU32,
     interrupt_stacks: [AtomicU64; segments::INTERRUPT_STACKS],
+    /// The starting CPU's question about the boot CPU's TSC: a number that changes.
+    question: AtomicU64,
+    /// The last question that was answered.
+    answered: AtomicU64,
+    /// The answer.
+    answer: AtomicU64,
 }
 
 static STARTS: [Start; cpu::MAX_CPUS] = [const {
@@ -44,98 +55,127 @@ static STARTS: [Start; cpu::MAX_CPUS] = [const {
         page_table: AtomicU64::new(0),
         stack: AtomicU64::new(0),
         index: AtomicU64::new(0),
-        state: AtomicU32::new(WAITING),
+        state: AtomicU32::new(CALLED),
         interrupt_stacks: [const { AtomicU64::new(0) }; segments::INTERRUPT_STACKS],
+        question: AtomicU64::new(0),
+        answered: AtomicU64::new(0),
+        answer: AtomicU64::new(0),
     }
 }; cpu::MAX_CPUS];
 
 /// What every CPU runs once it is up: a `fn(usize) -> !`.
 static ENTRY: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
-/// The starting CPU's question and the boot CPU's answer about its TSC.
-static QUESTION: AtomicU64 = AtomicU64::new(0);
-static ANSWER_TO: AtomicU64 = AtomicU64::new(0);
-static ANSWER: AtomicU64 = AtomicU64::new(0);
-
-/// Starts every other CPU and has it run `entry` with its number. Returns when all are up; those that do not answer are
-/// named in the log and left out.
+/// Starts every other CPU and has it run `entry` with its number. Returns when all are up; those that do not come are named
+/// in the log and left out.
 ///
 /// # Panics
-/// If memory for their stacks is exhausted, or if a CPU arrives and then hangs.
+/// If memory for their stacks is exhausted, or if a CPU comes and then hangs.
 pub fn start_others(entry: fn(usize) -> !) {
     let Some(response) = limine_requests::PROCESSORS.get_response() else {
         log::warn!("the boot loader does not start other CPUs");
         return;
     };
+    if response.cpus().len() > cpu::MAX_CPUS {
+        log::warn!("{} CPUs found, {} used", response.cpus().len(), cpu::MAX_CPUS);
+    }
     ENTRY.store(entry as *mut (), Ordering::Release);
     let own = cpu::by_index(cpu::index()).apic_id();
-    let others = response.cpus().iter().filter(|other| other.lapic_id != own);
+    let others = response
+        .cpus()
+        .iter()
+        .copied()
+        .filter(|other| other.lapic_id != own);
+    let pairs = || STARTS.iter().zip(others.clone()).take(cpu::MAX_CPUS - 1);
+    pairs().for_each(|(start, other)| call(start, other));
+    wait_while(PATIENCE, || pairs().any(|(start, _)| start.has_state(CALLED)));
     let mut index = cpu::count();
-    for (start, other) in STARTS.iter().zip(others) {
-        if index >= cpu::MAX_CPUS {
-            break;
+    for (start, other) in pairs() {
+        if start.change_state(CALLED, GIVEN_UP) {
+            log::warn!("the CPU with APIC id {} does not start", other.lapic_id);
+            continue;
         }
-        if start_one(start, other, index) {
-            index += 1;
-        } else {
-            log::warn!("CPU with APIC id {} does not start", other.lapic_id);
-        }
+        start.index.store(index as u64, Ordering::Relaxed);
+        cpu::by_index(index).set_apic_id(other.lapic_id);
+        start.state.store(STARTED, Ordering::Release);
+        index += 1;
     }
-    let found = response.cpus().len();
-    if found > cpu::MAX_CPUS {
-        log::warn!("{found} CPUs found, {} used", cpu::MAX_CPUS);
+    wait_while(LONG_PATIENCE, || {
+        pairs().for_each(|(start, _)| start.answer_question());
+        pairs().any(|(start, _)| start.has_state(STARTED))
+    });
+    if let Some((_, other)) = pairs().find(|(start, _)| start.has_state(STARTED)) {
+        panic!(
+            "the CPU with APIC id {} hung while it was started",
+            other.lapic_id
+        );
     }
-    let note = if clock::is_uneven() {
-        ", TSC offsets corrected"
-    } else {
-        ""
-    };
-    log::info!("{} CPUs{note}", cpu::count());
+    if clock::is_uneven() {
+        log::info!("the time stamp counters of the CPUs differ; corrected");
+    }
+}
+
+/// Waits while `condition` holds, but not longer than `patience`.
+fn wait_while(patience: u64, mut condition: impl FnMut() -> bool) {
+    let begin = clock::now();
+    while condition() && clock::now() - begin < patience {
+        core::hint::spin_loop();
+    }
 }
 
 /// The top of a stack that is never given back.
-fn new_stack() -> VirtAddr {
+fn new_stack() -> u64 {
     let stack = KernelStack::new().expect("memory for the stacks of all CPUs");
-    let top = stack.top();
+    let top = stack.top().as_u64();
     core::mem::forget(stack);
     top
 }
 
-fn start_one(start: &'static Start, other: &Cpu, index: usize) -> bool {
+/// Prepares what a CPU needs and tells it where to go.
+fn call(start: &'static Start, other: &Cpu) {
     start
         .page_table
         .store(crate::pmap::kernel_root().as_u64(), Ordering::Relaxed);
-    start.stack.store(new_stack().as_u64(), Ordering::Relaxed);
-    start.index.store(index as u64, Ordering::Relaxed);
+    start.stack.store(new_stack(), Ordering::Relaxed);
     for stack in &start.interrupt_stacks {
-        stack.store(new_stack().as_u64(), Ordering::Relaxed);
+        stack.store(new_stack(), Ordering::Relaxed);
     }
-    cpu::by_index(index).set_apic_id(other.lapic_id);
     let pointer: *const Start = start;
     other.extra.store(pointer as u64, Ordering::Release);
     other.goto_address.write(arrive);
-    let begin = clock::now();
-    loop {
-        answer_question();
-        match start.state.load(Ordering::Acquire) {
-            UP => return true,
-            WAITING if clock::now() - begin > PATIENCE => {
-                let given_up =
-                    start
-                        .state
-                        .compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire);
-                if given_up.is_ok() {
-                    return false;
-                }
-            }
-            ARRIVED if clock::now() - begin > LONG_PATIENCE => {
-                panic!(
-                    "CPU {index} (APIC id {}) hung while it was started",
-                    other.lapic_id
-                )
-            }
-            _ => core::hint::spin_loop(),
+}
+
+impl Start {
+    fn has_state(&self, state: u32) -> bool {
+        self.state.load(Ordering::Acquire) == state
+    }
+
+    fn change_state(&self, from: u32, to: u32) -> bool {
+        self.state
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// On the boot CPU while it waits: answers with its TSC.
+    fn answer_question(&self) {
+        let question = self.question.load(Ordering::Acquire);
+        if question != self.answered.load(Ordering::Relaxed) {
+            self.answer.store(clock::tsc(), Ordering::Relaxed);
+            self.answered.store(question, Ordering::Release);
         }
+    }
+
+    /// On the new CPU: the boot CPU's TSC, between two readings of its own. None if no answer comes.
+    fn ask(&self, question: u64) -> Option<(u64, u64, u64)> {
+        let before = clock::tsc();
+        self.question.store(question, Ordering::Release);
+        for _ in 0..TURNS {
+            if self.answered.load(Ordering::Acquire) == question {
+                return Some((before, self.answer.load(Ordering::Relaxed), clock::tsc()));
+            }
+            core::hint::spin_loop();
+        }
+        None
     }
 }
 
@@ -151,10 +191,14 @@ unsafe extern "C" fn arrive(_cpu: &Cpu) -> ! {
         "cli",
         "cld",
         "mov rdi, [rdi + {extra}]",
-        "xor eax, eax", // WAITING
+        "xor eax, eax", // CALLED
         "mov ecx, {arrived}",
         "lock cmpxchg [rdi + {state}], ecx",
         "jne 3f",
+        "2:",
+        "pause",
+        "cmp dword ptr [rdi + {state}], {arrived}",
+        "je 2b",
         "mov ecx, 0xc0000080", // IA32_EFER
         "rdmsr",
         "or eax, 0x800", // NXE
@@ -189,7 +233,7 @@ extern "C" fn enter(start: &'static Start) -> ! {
         control::init(index, features);
     }
     apic::init_cpu();
-    compare_counters();
+    compare_counters(start);
     cpu::set_online(index);
     apic::disarm_timer();
     start.state.store(UP, Ordering::Release);
@@ -203,41 +247,22 @@ extern "C" fn enter(start: &'static Start) -> ! {
     entry(index)
 }
 
-/// On the boot CPU while it waits: answers with its TSC.
-fn answer_question() {
-    let question = QUESTION.load(Ordering::Acquire);
-    if question != ANSWER_TO.load(Ordering::Relaxed) {
-        ANSWER.store(clock::tsc(), Ordering::Relaxed);
-        ANSWER_TO.store(question, Ordering::Release);
-    }
-}
-
 /// Compares this CPU's TSC with the boot CPU's: the tightest exchange bounds the difference. One that is within the bound is none.
-fn compare_counters() {
+fn compare_counters(start: &Start) {
     let (mut width, mut offset) = (u64::MAX, 0);
-    let first = QUESTION.load(Ordering::Relaxed) + 1;
     let begin = clock::now();
-    for question in first..first + COMPARISONS.end() {
-        if question - first >= *COMPARISONS.start() && clock::now().saturating_sub(begin) > COMPARISON_TIME {
+    for question in 1..=*COMPARISONS.end() {
+        let late = clock::now().saturating_sub(begin) > COMPARISON_TIME;
+        if late && question > *COMPARISONS.start() {
             break;
         }
-        let before = clock::tsc();
-        QUESTION.store(question, Ordering::Release);
-        let mut turns = 0;
-        while ANSWER_TO.load(Ordering::Acquire) != question {
-            turns += 1;
-            if turns == TURNS {
-                return;
-            }
-            core::hint::spin_loop();
-        }
-        let after = clock::tsc();
+        let Some((before, answer, after)) = start.ask(question) else {
+            return;
+        };
         let taken = after.wrapping_sub(before);
         if taken < width {
             width = taken;
-            offset = ANSWER
-                .load(Ordering::Relaxed)
-                .wrapping_sub(before.wrapping_add(taken / 2));
+            offset = answer.wrapping_sub(before.wrapping_add(taken / 2));
         }
     }
     if (offset as i64).unsigned_abs() > width / 2 {

@@ -4,7 +4,8 @@ use super::fpu::FpuState;
 use super::irq::IrqGuard;
 use super::trap::TrapFrame;
 use super::{
-    acpi, aml_sleep, apic, boot, clock, context, cpu, nmi, paging, ports, registers, rtc, user_copy,
+    acpi, aml_sleep, apic, boot, clock, command_line, context, cpu, nmi, paging, ports, registers, rtc,
+    user_copy,
 };
 use crate::mm::stack::KernelStack;
 use crate::test::Test;
@@ -28,7 +29,7 @@ pub const TESTS: &[Test] = &[
     },
     Test {
         name: "arch::command_line_is_decoded",
-        run: boot::check_options,
+        run: command_line::check_options,
     },
     Test {
         name: "arch::user_frame_is_harmless",

@@ -20,6 +20,8 @@ pub const NON_MASKABLE: u64 = 2;
 pub const GENERAL_PROTECTION: u64 = 13;
 /// Page fault.
 pub const PAGE_FAULT: u64 = 14;
+/// Machine check.
+pub const MACHINE_CHECK: u64 = 18;
 /// First vector that is not an exception.
 pub const FIRST_INTERRUPT: u64 = 32;
 

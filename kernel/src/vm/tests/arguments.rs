@@ -67,7 +67,7 @@ pub fn refused() -> Result<(), &'static str> {
                 "no object",
             ),
             (
-                flags(good.flags - MapFlags::FIXED | MapFlags::EXCLUSIVE),
+                flags((good.flags - MapFlags::FIXED) | MapFlags::EXCLUSIVE),
                 Errno::EINVAL,
                 "exclusive without fixed",
             ),

@@ -39,6 +39,10 @@ pub const TESTS: &[Test] = &[
         run: sharing::objects,
     },
     Test {
+        name: "vm::inspection_shows_every_entry",
+        run: sharing::inspection,
+    },
+    Test {
         name: "vm::word_keys_name_the_word",
         run: sharing::word_keys,
     },

@@ -1,7 +1,9 @@
 //! Anonymous memory, shared objects, keys of words.
 
 use super::*;
+use crate::vm::EntryKind;
 use dragonet_abi::Errno;
+use dragonet_abi::memory::Vpte;
 
 const BASE: u64 = 0x1000_0000;
 
@@ -68,6 +70,65 @@ pub fn objects() -> Result<(), &'static str> {
         demand!(
             read(&other, 2 * BASE + PAGE) == Some(77),
             "a mapped object went away"
+        );
+        Ok(())
+    })
+}
+
+/// What `for_each_entry` shows: order, ranges, rights, kinds, objects, offsets, pages.
+pub fn inspection() -> Result<(), &'static str> {
+    accounted(|| {
+        let space = space()?;
+        let object = MemoryObject::anonymous(8 * PAGE).map_err(|_| "no object")?;
+        let upper = MapArguments {
+            offset: 4 * PAGE,
+            maximum: READ_WRITE,
+            ..of_object(BASE, 4, &object, MapFlags::SHARED)
+        };
+        map(&space, &upper)?;
+        map(&space, &of_object(2 * BASE, 8, &object, MapFlags::PRIVATE))?;
+        let table = of_object(3 * BASE, 1, &object, MapFlags::SHARED | MapFlags::VPAGETABLE);
+        map(&space, &table)?;
+        map(&space, &anonymous(4 * BASE, 2))?;
+        demand!(
+            write(&space, BASE, 1) && write(&space, 2 * BASE, 1),
+            "a write failed"
+        );
+        let mut seen = alloc::vec::Vec::new();
+        space.for_each_entry(0, usize::MAX, |entry| seen.push(entry));
+        let ranges = [(BASE, 4), (2 * BASE, 8), (3 * BASE, 1), (4 * BASE, 2)];
+        demand!(
+            seen.len() == 4 && seen.is_sorted_by_key(|entry| entry.start),
+            "entries are missing"
+        );
+        for (entry, (start, pages)) in seen.iter().zip(ranges) {
+            demand!(
+                entry.start == start && entry.end == start + pages * PAGE,
+                "a wrong range"
+            );
+        }
+        let kinds = [
+            EntryKind::Shared,
+            EntryKind::Private,
+            EntryKind::Vpagetable(Vpte(0)),
+            EntryKind::Private,
+        ];
+        demand!(
+            seen.iter().zip(kinds).all(|(entry, kind)| entry.kind == kind),
+            "a wrong kind"
+        );
+        demand!(
+            seen[0].protection == READ_WRITE && seen[0].maximum == READ_WRITE && seen[0].offset == 4 * PAGE,
+            "wrong rights or offset"
+        );
+        demand!(
+            seen[..3].iter().all(|entry| entry.object == object.id()) && seen[3].object != object.id(),
+            "a wrong object"
+        );
+        // One page of the object through the first; it and a copy of another through the second.
+        demand!(
+            seen[0].resident == 1 && seen[1].resident == 2 && seen[3].resident == 0,
+            "wrong pages"
         );
         Ok(())
     })

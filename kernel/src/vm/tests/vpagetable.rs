@@ -33,10 +33,10 @@ impl Machine {
         map(&machine.space, &machine.through_table(VIRTUAL, 0x1000, 0))?;
         demand!(machine.set_root(ROOT), "SetMap failed");
         for (table, entry) in [(1, 2), (2, 3), (3, 4)] {
-            machine.set(table, 0, entry * PAGE | ALLOW);
+            machine.set(table, 0, (entry * PAGE) | ALLOW);
         }
         for page in 0..8 {
-            machine.set(4, page, (16 + page) * PAGE | ALLOW);
+            machine.set(4, page, ((16 + page) * PAGE) | ALLOW);
             demand!(
                 write(&machine.space, PHYSICAL + (16 + page) * PAGE, 100 + page),
                 "a write failed"
@@ -117,9 +117,9 @@ pub fn translation() -> Result<(), &'static str> {
             "the store went elsewhere"
         );
         // Aliases, as in the test of 2006: 23, 23, and the table's own entry.
-        machine.set(4, 0, 16 * PAGE | ALLOW);
-        machine.set(4, 1, 16 * PAGE | ALLOW);
-        machine.set(4, 2, 3 * PAGE | ALLOW);
+        machine.set(4, 0, (16 * PAGE) | ALLOW);
+        machine.set(4, 1, (16 * PAGE) | ALLOW);
+        machine.set(4, 2, (3 * PAGE) | ALLOW);
         demand!(write(&machine.space, VIRTUAL, 23), "a write failed");
         demand!(
             machine.get(0) == Some(23) && machine.get(1) == Some(23),
@@ -147,7 +147,7 @@ pub fn rights() -> Result<(), &'static str> {
         machine.set(4, 0, page(0) | ALLOW & !Vpte::USER);
         machine.set(4, 1, page(1) | ALLOW & !Vpte::WRITE);
         machine.set(4, 2, page(2) | ALLOW | Vpte::NO_EXECUTE);
-        machine.set(4, 3, PAGES * PAGE | ALLOW);
+        machine.set(4, 3, (PAGES * PAGE) | ALLOW);
         machine.set(4, 4, Vpte::FRAME | ALLOW);
         for (index, access, result) in [
             (0, Access::READ, Err(FaultError::VpagetableDenied)),
@@ -259,7 +259,7 @@ pub fn invalidation() -> Result<(), &'static str> {
     accounted(|| {
         let machine = Machine::new()?;
         demand!(machine.get(0) == Some(100), "a read failed");
-        machine.set(4, 0, 17 * PAGE | ALLOW);
+        machine.set(4, 0, (17 * PAGE) | ALLOW);
         demand!(
             machine.get(0) == Some(100),
             "a change is seen without Invalidate: nothing was cached"
@@ -273,7 +273,7 @@ pub fn invalidation() -> Result<(), &'static str> {
             write(&machine.space, VIRTUAL, 1) && machine.entry(4, 0) & AD == AD,
             "no dirty bit"
         );
-        machine.set(4, 0, 17 * PAGE | ALLOW);
+        machine.set(4, 0, (17 * PAGE) | ALLOW);
         demand!(
             machine.invalidate(0, 1) && machine.get(0) == Some(1),
             "a read failed"
@@ -293,7 +293,7 @@ pub fn invalidation() -> Result<(), &'static str> {
             "SetMap failed"
         );
         demand!(
-            machine.set_root(PAGES * PAGE | ALLOW) && machine.get(3).is_none(),
+            machine.set_root((PAGES * PAGE) | ALLOW) && machine.get(3).is_none(),
             "a root beyond the object"
         );
         // A table that names itself, in a loop.

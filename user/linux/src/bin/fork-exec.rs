@@ -79,11 +79,13 @@ fn descend(depth: u32) -> i32 {
 fn many_at_once(count: usize) -> bool {
     let children: Vec<i32> = (0..count)
         .map(|index| {
-            // SAFETY: the program has one thread; the child ends at once.
-            match unsafe { libc::fork() } {
-                0 => unsafe { libc::_exit(index as i32) },
-                child => child,
+            // SAFETY: the program has one thread.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                // SAFETY: ends the child at once.
+                unsafe { libc::_exit(index as i32) }
             }
+            child
         })
         .collect();
     children

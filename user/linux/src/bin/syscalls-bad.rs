@@ -43,7 +43,7 @@ fn arguments(list: &[u64]) -> [u64; 6] {
 
 fn main() -> ExitCode {
     let mut report = Report { made: 0, failed: 0 };
-    let text = b"/bin\0".as_ptr() as u64;
+    let text = c"/bin".as_ptr() as u64;
     let code = main as *const () as u64;
     let mut word = [0_u64; 64];
     let good = word.as_mut_ptr() as u64;
@@ -267,13 +267,13 @@ fn main() -> ExitCode {
         (
             "open missing",
             libc::SYS_open,
-            vec![b"/no/such\0".as_ptr() as u64, 0],
+            vec![c"/no/such".as_ptr() as u64, 0],
             libc::ENOENT,
         ),
         (
             "open empty",
             libc::SYS_open,
-            vec![b"\0".as_ptr() as u64, 0],
+            vec![c"".as_ptr() as u64, 0],
             libc::ENOENT,
         ),
         ("open directory", libc::SYS_open, vec![text, 1], libc::EISDIR),
@@ -343,7 +343,7 @@ fn main() -> ExitCode {
         (
             "execve missing",
             libc::SYS_execve,
-            vec![b"/no\0".as_ptr() as u64, 0, 0],
+            vec![c"/no".as_ptr() as u64, 0, 0],
             libc::ENOENT,
         ),
         (

@@ -70,8 +70,7 @@ fn ping_pong(rounds: u64) -> u64 {
             *count += 1;
             changed.notify_one();
         }
-        let last = *count.lock().expect("lock");
-        last
+        *count.lock().expect("lock")
     })
     .into_iter()
     .max()

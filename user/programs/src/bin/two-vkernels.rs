@@ -27,6 +27,7 @@ everything of both came back.
 
 const SYNTAX: Syntax = Syntax {
     values: "n",
+    long: &[("rounds", 'n')],
     ..Syntax::new(HELP)
 };
 

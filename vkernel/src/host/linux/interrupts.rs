@@ -83,7 +83,9 @@ pub fn spawn_thread(body: impl FnOnce() + Send + 'static) -> Result<Thread, Errn
         OWN.with(|place| place.set(own).is_ok());
         body();
     };
-    std::thread::Builder::new().spawn(begin).map_err(|_| Errno::EAGAIN)?;
+    std::thread::Builder::new()
+        .spawn(begin)
+        .map_err(|_| Errno::EAGAIN)?;
     Ok(Thread { state })
 }
 
@@ -104,7 +106,12 @@ pub fn wait_for_interrupt(mask: u64, timeout: u64) -> u64 {
     let guard = state.sleep.lock().expect("lock");
     // An hour is as good as for ever: the caller looks around and sleeps again.
     let timeout = Duration::from_nanos(timeout).min(Duration::from_secs(3600));
-    drop(state.woken.wait_timeout_while(guard, timeout, nothing).expect("lock"));
+    drop(
+        state
+            .woken
+            .wait_timeout_while(guard, timeout, nothing)
+            .expect("lock"),
+    );
     take_interrupts(mask)
 }
 

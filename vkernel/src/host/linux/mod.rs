@@ -16,7 +16,9 @@ use std::io::{Read, Write};
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-pub use interrupts::{Thread, enable_interrupts, set_timer, spawn_thread, take_interrupts, wait_for_interrupt};
+pub use interrupts::{
+    Thread, enable_interrupts, set_timer, spawn_thread, take_interrupts, wait_for_interrupt,
+};
 pub use ram::{back_ram, map_ram};
 pub use tracee::{load_fpu, store_fpu};
 pub use vmspace::Vmspace;
@@ -28,7 +30,9 @@ pub fn modes() -> u64 {
 
 /// The file with this path, from the root directory if there is none from here.
 pub fn root_image(path: &str) -> Option<&'static [u8]> {
-    let bytes = std::fs::read(path).or_else(|_| std::fs::read(std::format!("/{path}"))).ok()?;
+    let bytes = std::fs::read(path)
+        .or_else(|_| std::fs::read(std::format!("/{path}")))
+        .ok()?;
     Some(Box::leak(bytes.into_boxed_slice()))
 }
 
@@ -40,7 +44,15 @@ pub fn thread_yield() {
 /// Sleeps until the word no longer has the value `expected`, or for no reason.
 pub fn sleep_on(word: &core::sync::atomic::AtomicU32, expected: u32) {
     // SAFETY: the word outlives the call; no time-out is given.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, core::ptr::null::<u8>()) };
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT,
+            expected,
+            core::ptr::null::<u8>(),
+        )
+    };
 }
 
 /// Wakes the thread that sleeps on a word.

@@ -49,14 +49,25 @@ pub fn map_ram(size: u64) -> Result<Ram, Errno> {
             return Err(Errno::ENOMEM);
         }
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let base = libc::mmap(core::ptr::null_mut(), size as usize, protection, libc::MAP_SHARED, descriptor, 0);
+        let base = libc::mmap(
+            core::ptr::null_mut(),
+            size as usize,
+            protection,
+            libc::MAP_SHARED,
+            descriptor,
+            0,
+        );
         (descriptor, base)
     };
     if base == libc::MAP_FAILED {
         return Err(Errno::ENOMEM);
     }
     let frames = size / PAGE_SIZE;
-    let file = RamFile { descriptor, base: base.expose_provenance(), frames };
+    let file = RamFile {
+        descriptor,
+        base: base.expose_provenance(),
+        frames,
+    };
     assert!(FILE.set(file).is_ok(), "RAM is mapped once");
     let pointer = NonNull::new(base.cast()).ok_or(Errno::ENOMEM)?;
     // SAFETY: page-aligned, of that size, never undone; references into it are made by nobody.

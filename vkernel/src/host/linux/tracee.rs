@@ -94,7 +94,11 @@ impl Tracee {
         let there = tracee.registers().rip - 2;
         let protection = (libc::PROT_READ | libc::PROT_EXEC) as u64;
         let flags = (libc::MAP_PRIVATE | libc::MAP_FIXED) as u64;
-        let mapped = tracee.syscall(there, libc::SYS_mmap, [STUB, PAGE_SIZE, protection, flags, stub as u64, 0])?;
+        let mapped = tracee.syscall(
+            there,
+            libc::SYS_mmap,
+            [STUB, PAGE_SIZE, protection, flags, stub as u64, 0],
+        )?;
         assert_eq!(mapped, STUB);
         tracee.forget_pages()?;
         Ok(tracee)
@@ -102,7 +106,8 @@ impl Tracee {
 
     /// Unmaps everything but the stub.
     pub fn forget_pages(&self) -> Result<(), Errno> {
-        self.syscall(STUB, libc::SYS_munmap, [0, STUB, 0, 0, 0, 0]).map(drop)
+        self.syscall(STUB, libc::SYS_munmap, [0, STUB, 0, 0, 0, 0])
+            .map(drop)
     }
 
     /// Maps a frame of RAM.
@@ -112,7 +117,14 @@ impl Tracee {
         protection |= if execute { libc::PROT_EXEC } else { 0 };
         let flags = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
         let file = RamFile::get().descriptor as u64;
-        let arguments = [address, PAGE_SIZE, protection as u64, flags, file, frame * PAGE_SIZE];
+        let arguments = [
+            address,
+            PAGE_SIZE,
+            protection as u64,
+            flags,
+            file,
+            frame * PAGE_SIZE,
+        ];
         self.syscall(STUB, libc::SYS_mmap, arguments).map(drop)
     }
 
@@ -182,7 +194,10 @@ impl Tracee {
             let length = image.len().min(registers.len());
             image[..length].copy_from_slice(&registers[..length]);
             image[length..].fill(0);
-            let mut part = libc::iovec { iov_base: image.as_mut_ptr().cast(), iov_len: image.len() };
+            let mut part = libc::iovec {
+                iov_base: image.as_mut_ptr().cast(),
+                iov_len: image.len(),
+            };
             // SAFETY: the vector names our buffer, which is read only.
             let done = unsafe { libc::ptrace(libc::PTRACE_SETREGSET, self.process, XSTATE, &raw mut part) };
             assert_eq!(done, 0, "PTRACE_SETREGSET: {}", std::io::Error::last_os_error());
@@ -217,7 +232,10 @@ impl Tracee {
 
     fn fpu_image(&self) -> Vec<u8> {
         let mut image = vec![0; IMAGE_ROOM];
-        let mut part = libc::iovec { iov_base: image.as_mut_ptr().cast(), iov_len: image.len() };
+        let mut part = libc::iovec {
+            iov_base: image.as_mut_ptr().cast(),
+            iov_len: image.len(),
+        };
         // SAFETY: the vector names our buffer, of which as much is filled as it has.
         let done = unsafe { libc::ptrace(libc::PTRACE_GETREGSET, self.process, XSTATE, &raw mut part) };
         assert_eq!(done, 0, "PTRACE_GETREGSET: {}", std::io::Error::last_os_error());
@@ -232,7 +250,14 @@ impl Tracee {
         registers.rip = place;
         registers.rax = number as u64;
         registers.orig_rax = u64::MAX;
-        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9] = arguments;
+        [
+            registers.rdi,
+            registers.rsi,
+            registers.rdx,
+            registers.r10,
+            registers.r8,
+            registers.r9,
+        ] = arguments;
         self.put_registers(&registers);
         loop {
             self.request(libc::PTRACE_SINGLESTEP, 0);
@@ -248,7 +273,11 @@ impl Tracee {
         }
         let result = self.registers().rax;
         self.put_registers(&saved);
-        if result as i64 >= 0 { Ok(result) } else { Err(Errno::ENOMEM) }
+        if result as i64 >= 0 {
+            Ok(result)
+        } else {
+            Err(Errno::ENOMEM)
+        }
     }
 
     fn registers(&self) -> libc::user_regs_struct {
@@ -265,20 +294,33 @@ impl Tracee {
     fn request(&self, request: libc::c_uint, data: usize) {
         // SAFETY: none of these requests names memory of ours.
         let done = unsafe { libc::ptrace(request, self.process, 0, data) };
-        assert_eq!(done, 0, "ptrace request {request}: {}", std::io::Error::last_os_error());
+        assert_eq!(
+            done,
+            0,
+            "ptrace request {request}: {}",
+            std::io::Error::last_os_error()
+        );
     }
 
     fn request_with<T>(&self, request: libc::c_uint, data: *mut T) {
         // SAFETY: the callers pass a structure of the kind that the request reads or fills.
         let done = unsafe { libc::ptrace(request, self.process, 0, data.cast::<c_void>()) };
-        assert_eq!(done, 0, "ptrace request {request}: {}", std::io::Error::last_os_error());
+        assert_eq!(
+            done,
+            0,
+            "ptrace request {request}: {}",
+            std::io::Error::last_os_error()
+        );
     }
 
     fn wait(&self) -> i32 {
         let mut status = 0;
         // SAFETY: `status` is ours.
         let waited = unsafe { libc::waitpid(self.process, &mut status, libc::__WALL) };
-        assert!(waited == self.process && libc::WIFSTOPPED(status), "a traced process ended: {status:#x}");
+        assert!(
+            waited == self.process && libc::WIFSTOPPED(status),
+            "a traced process ended: {status:#x}"
+        );
         status
     }
 }
@@ -311,5 +353,9 @@ fn stub_file() -> Result<i32, Errno> {
             descriptor
         }
     });
-    if descriptor < 0 { Err(Errno::ENOMEM) } else { Ok(descriptor) }
+    if descriptor < 0 {
+        Err(Errno::ENOMEM)
+    } else {
+        Ok(descriptor)
+    }
 }

@@ -61,7 +61,12 @@ impl Vmspace {
     pub fn new(root: Vpte) -> Result<Self, Errno> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Vmspace { id, root, generation: AtomicU64::new(0), tracees: Mutex::new(Vec::new()) })
+        Ok(Vmspace {
+            id,
+            root,
+            generation: AtomicU64::new(0),
+            tracees: Mutex::new(Vec::new()),
+        })
     }
 
     /// Runs the calling thread in the space until something happens.
@@ -92,7 +97,11 @@ impl Vmspace {
             gone: AtomicBool::new(false),
         });
         self.tracees.lock().expect("lock").push(shared.clone());
-        Ok(Local { tracee, shared, pages: HashMap::new() })
+        Ok(Local {
+            tracee,
+            shared,
+            pages: HashMap::new(),
+        })
     }
 
     fn run_tracee(&self, local: &mut Local, state: &mut RunState) -> Result<(), Errno> {
@@ -114,7 +123,11 @@ impl Vmspace {
                 local.shared.running.store(false, Ordering::SeqCst);
                 continue;
             }
-            let stop = if own.is_due() { Stop::Kicked } else { local.tracee.run() };
+            let stop = if own.is_due() {
+                Stop::Kicked
+            } else {
+                local.tracee.run()
+            };
             local.shared.running.store(false, Ordering::SeqCst);
             own.running.store(0, Ordering::SeqCst);
             match stop {
@@ -140,7 +153,12 @@ impl Vmspace {
     }
 
     /// Resolves a page fault with the table, or fills in the exception. True if the run is over.
-    fn explain(&self, local: &mut Local, information: &libc::siginfo_t, state: &mut RunState) -> Result<bool, Errno> {
+    fn explain(
+        &self,
+        local: &mut Local,
+        information: &libc::siginfo_t,
+        state: &mut RunState,
+    ) -> Result<bool, Errno> {
         /// `si_code` of faults without an address.
         const SI_KERNEL: i32 = 0x80;
         state.reason = RUN_EXCEPTION;
@@ -173,7 +191,9 @@ impl Vmspace {
         // The generation was looked at before the run: if it moved since, the next round drops the page again.
         match self.walk(page, write, execute) {
             Some(found) => {
-                local.tracee.map_page(page, found.frame, found.writable, found.executable)?;
+                local
+                    .tracee
+                    .map_page(page, found.frame, found.writable, found.executable)?;
                 local.pages.insert(page, found.writable);
                 Ok(false)
             }
@@ -207,7 +227,11 @@ impl Vmspace {
         }
         let dirty = write || Vpte(entry).has(Vpte::DIRTY);
         let frame = Vpte(entry).offset() / PAGE_SIZE;
-        (frame < ram.frames()).then_some(Translation { frame, writable: writable && dirty, executable })
+        (frame < ram.frames()).then_some(Translation {
+            frame,
+            writable: writable && dirty,
+            executable,
+        })
     }
 
     /// Makes every thread forget translations. When this returns, none can use an old one.

@@ -59,7 +59,9 @@ fn no_room_for_a_thread() -> Result<(), Problem> {
         (Some(Errno::EMFILE), 0) => Ok(()),
         (Some(_), 0) => Err(wrong("a thread without a handle was refused for another reason")),
         (None, _) => Err(wrong("a thread was started without room for its handle")),
-        (_, _) => Err(wrong("a thread runs though its creator was told that it does not")),
+        (_, _) => Err(wrong(
+            "a thread runs though its creator was told that it does not",
+        )),
     }
 }
 
@@ -160,7 +162,8 @@ fn busy_thread_moves() -> Result<(), Problem> {
         return Ok(());
     }
     let set = |thread: Handle, mask| {
-        syscall::thread_control(thread, ThreadControl::SetAffinity, mask).map_err(doing("setting an affinity"))
+        syscall::thread_control(thread, ThreadControl::SetAffinity, mask)
+            .map_err(doing("setting an affinity"))
     };
     set(Handle::SELF_THREAD, 1 << 1)?;
     let stop = Arc::new(AtomicU32::new(0));
