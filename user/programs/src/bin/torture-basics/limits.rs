@@ -87,7 +87,7 @@ fn no_room_for_a_message() -> Result<(), Problem> {
             ))),
         };
         if let Ok(call) = received {
-            drop(call.reply(0, [0; 6]));
+            let _ = call.reply(0, [0; 6]);
         }
         drop(full);
         drop(server);
