@@ -94,6 +94,6 @@ fn no_handle_of_a_table_can_be_mistaken_for_a_special_one() {
     let highest_index = (1u32 << Handle::INDEX_BITS) - 1;
     let last_used_generation = (1u32 << (32 - Handle::INDEX_BITS)) - 2;
     let highest = last_used_generation << Handle::INDEX_BITS | highest_index;
-    assert!(highest < Handle::SELF_THREAD.0 && highest < Handle::SELF_PROCESS.0);
+    assert!(highest < Handle::SELF_THREAD.0.min(Handle::SELF_PROCESS.0));
     assert!(!Handle::NONE.is_some());
 }

@@ -142,7 +142,7 @@ fn try_for_long<T>(lock: &'static SpinLock<T>) -> Option<SpinLockGuard<'static, 
 }
 
 /// Stops all waiting for locks of the log: the CPUs that hold them have been stopped.
-pub(super) fn enter_emergency() {
+pub fn enter_emergency() {
     EMERGENCY.store(true, Ordering::Relaxed);
 }
 

@@ -49,11 +49,14 @@ pub fn look(_irqs: &IrqsOff, now: u64) {
     if limit == 0 {
         return;
     }
+    // Nobody has looked for long: the whole machine was held up, as a virtual one can be. Every CPU is late then; ask them first.
+    let held_up = now.saturating_sub(last) > limit / 2;
     let own = cpu::index();
     for other in cpu::all().filter(|other| other.index != own && other.is_online() && !other.is_idle()) {
         let heartbeat = other.last_heartbeat();
         let silent = now.saturating_sub(heartbeat);
-        if silent > limit && REPORTED[other.index].swap(heartbeat, Ordering::Relaxed) != heartbeat {
+        if silent > limit && !held_up && REPORTED[other.index].swap(heartbeat, Ordering::Relaxed) != heartbeat
+        {
             report(other.index, silent);
         } else if silent > limit / 2 {
             apic::send(other.index, Vector::Ping);

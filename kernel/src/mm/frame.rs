@@ -89,6 +89,11 @@ impl OwnedFrames {
     pub fn push(&mut self, frame: Frame) {
         self.0.push(frame.into_address());
     }
+
+    /// The chain, for those who take the frames over one by one.
+    pub(super) const fn chain(&mut self) -> &mut FrameChain {
+        &mut self.0
+    }
 }
 
 impl Drop for OwnedFrames {

@@ -8,7 +8,7 @@
 //! depends on how fragmented the free memory is and counts as free.
 
 use super::frame::{self, Frame, Need};
-use super::{buddy, physical};
+use super::{buddy, physical, scattered};
 use crate::sync::{Rank, SpinLock};
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{NonNull, null_mut};
@@ -59,7 +59,7 @@ fn heap() -> &'static SpinLock<Heap> {
 
 /// Frames that the heap keeps but does not need, and those in which the free frames are written down.
 pub(super) fn spare_frames() -> usize {
-    SPARE.load(Ordering::Relaxed) + BOOKKEEPING_SLABS.load(Ordering::Relaxed)
+    SPARE.load(Ordering::Relaxed) + BOOKKEEPING_SLABS.load(Ordering::Relaxed) + scattered::pooled_frames()
 }
 
 /// The class for a layout, or `None` if it gets frames of its own.
@@ -242,22 +242,29 @@ unsafe impl GlobalAlloc for KernelHeap {
 }
 
 fn allocate_frames(count: usize) -> *mut u8 {
-    let address = if count == 1 {
-        frame::allocate_for(Need::Kernel).ok().map(Frame::into_address)
-    } else {
-        buddy::take_block(count)
-    };
-    address.map_or(null_mut(), |address| physical::to_virtual(address).as_mut_ptr())
+    if count == 1 {
+        let frame = frame::allocate_for(Need::Kernel).ok();
+        return frame.map_or(null_mut(), |frame| {
+            physical::to_virtual(frame.into_address()).as_mut_ptr()
+        });
+    }
+    match buddy::take_block(count) {
+        Some(block) => physical::to_virtual(block).as_mut_ptr(),
+        None => scattered::allocate(count).map_or(null_mut(), |start| start.as_mut_ptr()),
+    }
 }
 
 /// # Safety
 /// `allocate_frames(count)` returned `object`, and it is used no more.
 unsafe fn free_frames(object: *mut u8, count: usize) {
-    let address = physical::from_direct_map(VirtAddr::from_ptr(object));
+    let start = VirtAddr::from_ptr(object);
     if count == 1 {
         // SAFETY: the frame's ownership was given up by `allocate_frames`.
-        drop(unsafe { Frame::from_address(address) });
+        drop(unsafe { Frame::from_address(physical::from_direct_map(start)) });
+    } else if scattered::contains(start) {
+        // SAFETY: the caller's promise.
+        unsafe { scattered::free(start, count) };
     } else {
-        buddy::give_back_block(address, count);
+        buddy::give_back_block(physical::from_direct_map(start), count);
     }
 }

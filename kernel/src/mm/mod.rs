@@ -14,6 +14,8 @@ mod heap;
 mod links;
 mod page_tree;
 pub mod physical;
+pub mod pressure_tests;
+mod scattered;
 pub mod stack;
 pub mod tests;
 

@@ -95,9 +95,16 @@ impl PageTree {
             return Ok((page, false));
         }
         self.prepare(index)?;
-        match self.insert(index, make()?) {
-            Ok(page) => Ok((page, true)),
-            Err(_loser) => self.get(index).map(|page| (page, false)).ok_or(Errno::EAGAIN),
+        let mut page = make()?;
+        loop {
+            match self.insert(index, page) {
+                Ok(page) => return Ok((page, true)),
+                Err(loser) => page = loser,
+            }
+            // Somebody was first; but his page may have been taken out again already, and then ours goes in.
+            if let Some(page) = self.get(index) {
+                return Ok((page, false));
+            }
         }
     }
 

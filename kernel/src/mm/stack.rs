@@ -3,7 +3,7 @@
 //! A stack that is dropped is kept for the next thread: mappings of the kernel are never taken back, so no CPU ever has to
 //! be told about one that is gone.
 
-use super::frame::{self, Frame, Need};
+use super::frame::{self, Need, OwnedFrames};
 use crate::pmap::kernel_space;
 use crate::sync::{Rank, SpinLock};
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -40,20 +40,18 @@ impl KernelStack {
     /// A stack from the pool, or a new one.
     ///
     /// # Errors
-    /// ENOMEM.
+    /// ENOMEM when memory is low, stacks in the pool or not.
     pub fn new() -> Result<Self, Errno> {
+        // Before the pool: a stack from there costs nothing, but the thread around it does.
+        super::check_headroom()?;
         if let Some(top) = from_pool() {
             return Ok(KernelStack { top });
         }
-        super::check_headroom()?;
-        let mut frames: [Option<Frame>; FRAMES as usize] = [const { None }; FRAMES as usize];
-        for slot in &mut frames {
-            *slot = Some(frame::allocate_for(Need::Kernel)?);
+        let mut frames = OwnedFrames::new();
+        for _ in 0..FRAMES {
+            frames.push(frame::allocate_for(Need::Kernel)?);
         }
-        let bottom = kernel_space::reserve_stack(GUARD_SIZE + STACK_SIZE)? + GUARD_SIZE;
-        for (number, frame) in frames.into_iter().flatten().enumerate() {
-            kernel_space::map_frame(bottom + number as u64 * frame::SIZE, frame)?;
-        }
+        let bottom = kernel_space::map_frames(frames.chain(), GUARD_SIZE)?;
         Ok(KernelStack {
             top: bottom + STACK_SIZE,
         })

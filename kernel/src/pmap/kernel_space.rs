@@ -7,7 +7,8 @@
 use super::tables::{DIRECT_MAP, FreshTables};
 use crate::arch::boot::{BootInfo, MemoryKind};
 use crate::arch::{cpu, paging};
-use crate::mm::frame::{self, Frame, Need};
+use crate::mm::FrameChain;
+use crate::mm::frame::{self, Need};
 use crate::sync::{Rank, SpinLock};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,7 @@ use dragonet_abi::Errno;
 use page_table::{Attributes, CacheMode, Entered, NoMemory, Protection, Tables, X86_64, span};
 use x86_64::{PhysAddr, VirtAddr};
 
-/// Area of kernel stacks: root slot 510, first half.
+/// Area of kernel stacks and of heap blocks in scattered frames: root slot 510, first half.
 const STACKS: Range<u64> = 0xffff_ff00_0000_0000..0xffff_ff40_0000_0000;
 /// Area of device registers: root slot 510, second half.
 const DEVICES: Range<u64> = 0xffff_ff40_0000_0000..0xffff_ff80_0000_0000;
@@ -195,38 +196,44 @@ fn map_linear(
     Ok(())
 }
 
-/// Takes `bytes` of the stack area.
+/// Maps frames for good, in ascending order, and returns the start: `guard` bytes above the start of a piece of the stack area that is
+/// aligned to its size rounded up to a power of two. Below the frames nothing is mapped in the piece.
 ///
 /// # Errors
-/// ENOMEM if the area is full.
-pub(crate) fn reserve_stack(bytes: u64) -> Result<VirtAddr, Errno> {
+/// ENOMEM; the frames still belong to the caller.
+pub(crate) fn map_frames(frames: &mut FrameChain, guard: u64) -> Result<VirtAddr, Errno> {
+    let bytes = guard + frames.len() as u64 * frame::SIZE;
     let mut area = AREA.lock();
     let start = area.next_stack.next_multiple_of(bytes.next_power_of_two());
     let end = start
         .checked_add(bytes)
         .filter(|&end| end <= STACKS.end)
         .ok_or(Errno::ENOMEM)?;
+    // All tables first: after this nothing can fail, so no frame is ever left behind in half a mapping.
+    let mut source = FreshTables::new(Need::Kernel);
+    for table in (start / span(2)..end.div_ceil(span(2))).map(|number| number * span(2)) {
+        tables()
+            .build(table, 1, false, &mut source)
+            .map_err(|NoMemory| Errno::ENOMEM)?;
+    }
     area.next_stack = end;
-    Ok(VirtAddr::new(start))
+    let writable = attributes(Protection::READ | Protection::WRITE, CacheMode::WriteBack);
+    let mut address = start + guard;
+    while let Some(frame) = frames.pop() {
+        let entry = X86_64.leaf(1, frame.as_u64(), writable) | X86_64.accessed | X86_64.dirty;
+        let entered = tables().enter(address, 1, entry, &mut source);
+        assert!(
+            matches!(entered, Ok(Entered::New)),
+            "an address of the stack area is given out once"
+        );
+        address += frame::SIZE;
+    }
+    Ok(VirtAddr::new(start + guard))
 }
 
-/// Maps a frame for good at an address from [`reserve_stack`].
-///
-/// # Errors
-/// ENOMEM; the frame is free again.
-pub(crate) fn map_frame(address: VirtAddr, frame: Frame) -> Result<(), Errno> {
-    let writable = attributes(Protection::READ | Protection::WRITE, CacheMode::WriteBack);
-    let entry = X86_64.leaf(1, frame.address().as_u64(), writable) | X86_64.accessed | X86_64.dirty;
-    let _area = AREA.lock();
-    let mut source = FreshTables::new(Need::Kernel);
-    match tables().enter(address.as_u64(), 1, entry, &mut source) {
-        Ok(Entered::New) => {
-            let _mapped = frame.into_address();
-            Ok(())
-        }
-        Ok(Entered::Same | Entered::Broken(_)) => unreachable!("a stack address is given out once"),
-        Err(NoMemory) => Err(Errno::ENOMEM),
-    }
+/// True for addresses that [`map_frames`] gives out.
+pub(crate) fn is_in_stack_area(address: VirtAddr) -> bool {
+    STACKS.contains(&address.as_u64())
 }
 
 /// Maps device registers, uncached. The same range asked for again gives the same address.

@@ -16,4 +16,4 @@ mod tables;
 pub use active::switch_to;
 pub use kernel_space::{init_kernel, kernel_root, map_device, map_device_as};
 pub use shootdown::{on_shootdown, serve};
-pub use space::{Commit, EnterError, Pmap, Target};
+pub use space::{Commit, EnterError, Pmap, RemovedTables, Target};

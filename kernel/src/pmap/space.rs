@@ -45,6 +45,22 @@ pub enum Commit {
     Again,
 }
 
+/// Tables that no page table and no CPU has any more. Dropping it frees them, which takes time in proportion to what was mapped,
+/// so it is not done with interrupts off.
+#[must_use = "to be dropped where no lock is held"]
+pub struct RemovedTables<'pmap> {
+    pmap: &'pmap Pmap,
+    detached: DetachedTables,
+}
+
+impl Drop for RemovedTables<'_> {
+    fn drop(&mut self) {
+        let removed = core::mem::take(&mut self.detached).release(&X86_64);
+        self.pmap.resident.fetch_sub(removed.pages, Ordering::Relaxed);
+        self.pmap.tables.fetch_sub(removed.tables, Ordering::Relaxed);
+    }
+}
+
 /// A page table with the kernel's half and the CPUs that run it.
 pub struct Pmap {
     root: PhysAddr,
@@ -211,17 +227,13 @@ impl Pmap {
     }
 
     /// Removes all translations of `range` from the table and from every CPU. `releasable` contains `range` and has no
-    /// translations beyond it; tables that serve nothing outside of it are freed.
-    pub fn remove(&self, range: &Range<u64>, releasable: &Range<u64>) {
-        let detached = {
-            let mut interlock = self.interlock.lock();
-            self.invalidate(&mut interlock, range);
-            let owed = self.table().remove(range, releasable, DetachedTables::default());
-            owed.discharge(|set| shootdown::flush(interlock.irqs(), self, set))
-        };
-        let removed = detached.release(&X86_64);
-        self.resident.fetch_sub(removed.pages, Ordering::Relaxed);
-        self.tables.fetch_sub(removed.tables, Ordering::Relaxed);
+    /// translations beyond it; tables that serve nothing outside of it come back, to be dropped where no lock is held.
+    pub fn remove(&self, range: &Range<u64>, releasable: &Range<u64>) -> RemovedTables<'_> {
+        let mut interlock = self.interlock.lock();
+        self.invalidate(&mut interlock, range);
+        let owed = self.table().remove(range, releasable, DetachedTables::default());
+        let detached = owed.discharge(|set| shootdown::flush(interlock.irqs(), self, set));
+        RemovedTables { pmap: self, detached }
     }
 
     /// Takes from all translations of `range` what is not in `keep`, in the table and on every CPU.

@@ -19,6 +19,7 @@ use crate::sched;
 const GROUPS: &[&[Test]] = &[
     crate::arch::tests::TESTS,
     crate::mm::tests::TESTS,
+    crate::mm::pressure_tests::TESTS,
     crate::vm::tests::TESTS,
     crate::sched::TESTS,
     crate::proc::TESTS,

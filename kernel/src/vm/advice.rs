@@ -43,7 +43,7 @@ impl Vmspace {
                     return Err(Errno::EINVAL);
                 }
                 // Without the map's lock: translations are a cache, so this is right whatever happens to the entries.
-                self.pmap().remove(&range, &range);
+                drop(self.pmap().remove(&range, &range));
             }
             Advice::SetMap => return Err(Errno::EINVAL),
         }
@@ -61,6 +61,8 @@ impl Vmspace {
         }
         mm::check_headroom()?;
         let range = checked_range(address, page_rounded(length)?)?;
+        // Outlives the lock, as everything that may take long.
+        let _tables;
         let mut map = self.map.lock();
         let all = map.covers(range.clone())
             && map
@@ -71,7 +73,7 @@ impl Vmspace {
         }
         map.update(range.clone(), |region| region.root = Some(Vpte(value)))
             .map_err(|Full| Errno::ENOMEM)?;
-        self.pmap().remove(&range, &range);
+        _tables = self.pmap().remove(&range, &range);
         Ok(())
     }
 
@@ -89,6 +91,7 @@ impl Vmspace {
     /// stopped. In this order a fault in between either finds no page and makes a new one, or finds the old one
     /// and is refused by the interlock.
     fn drop_some(&self, range: &Range<u64>, taken: &mut OwnedFrames) -> u64 {
+        let _tables;
         let map = self.map.lock();
         let Some(entry) = map.overlapping(range.clone()).next() else {
             return range.end;
@@ -106,7 +109,7 @@ impl Vmspace {
         let end = part.start + (stopped - index(part.start)) * PAGE_SIZE;
         let done = part.start..end.min(part.end);
         if !taken.is_empty() {
-            self.pmap().remove(&done, &done);
+            _tables = self.pmap().remove(&done, &done);
         }
         done.end
     }

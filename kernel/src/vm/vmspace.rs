@@ -8,7 +8,7 @@ use super::object::MemoryObject;
 use super::region::{EntryInfo, EntryKind, Overlay, Region};
 use super::{VMSPACES, fault::FaultError};
 use crate::mm;
-use crate::pmap::Pmap;
+use crate::pmap::{Pmap, RemovedTables};
 use crate::sync::{Rank, SpinLock};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -65,6 +65,14 @@ pub struct WordKey {
     pub offset: u64,
 }
 
+/// What an operation took out: dropped where no lock is held, since that may take long.
+#[must_use]
+#[derive(Default)]
+struct Replaced<'vmspace> {
+    tables: Option<RemovedTables<'vmspace>>,
+    entries: Removed<Region>,
+}
+
 /// An address space of a program.
 pub struct Vmspace {
     pub(super) map: SpinLock<Map<Region>>,
@@ -102,7 +110,7 @@ impl Vmspace {
         mm::check_headroom()?;
         let length = page_rounded(arguments.length)?;
         let region = region_for(arguments, length)?;
-        let (address, _removed) = self.place(arguments, length, region)?;
+        let (address, _replaced) = self.place(arguments, length, region)?;
         Ok(address)
     }
 
@@ -112,10 +120,10 @@ impl Vmspace {
         arguments: &MapArguments,
         length: u64,
         region: Region,
-    ) -> Result<(u64, Removed<Region>), Errno> {
+    ) -> Result<(u64, Replaced<'_>), Errno> {
         let fixed = arguments.flags.contains(MapFlags::FIXED);
         let exclusive = arguments.flags.contains(MapFlags::EXCLUSIVE);
-        let mut removed = Removed::new();
+        let mut replaced = Replaced::default();
         let mut map = self.map.lock();
         let start = if fixed {
             let range = checked_range(arguments.address, length)?;
@@ -123,8 +131,8 @@ impl Vmspace {
                 if exclusive {
                     return Err(Errno::EEXIST);
                 }
-                removed = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
-                self.forget(&map, &range);
+                replaced.entries = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
+                replaced.tables = Some(self.forget(&map, &range));
             }
             range.start
         } else {
@@ -137,14 +145,14 @@ impl Vmspace {
             }
         };
         match map.insert(start..start + length, region) {
-            Ok(()) => Ok((start, removed)),
+            Ok(()) => Ok((start, replaced)),
             Err(InsertError::Full) => Err(Errno::ENOMEM),
             Err(InsertError::Overlap) => Err(Errno::EEXIST),
         }
     }
 
     /// Removes translations of a range whose entries are gone, with the tables that served only them.
-    fn forget(&self, map: &Map<Region>, range: &Range<u64>) {
+    fn forget(&self, map: &Map<Region>, range: &Range<u64>) -> RemovedTables<'_> {
         let gap = map.gap_around(range.clone());
         let limits = map.limits();
         // Where the gap reaches a limit of the map nothing can be beyond, so tables that stick out can go too.
@@ -158,7 +166,7 @@ impl Vmspace {
         } else {
             gap.end
         };
-        self.pmap.remove(range, &(start..end));
+        self.pmap.remove(range, &(start..end))
     }
 
     /// Unmaps a range; holes are allowed. When it returns no CPU can reach what was there.
@@ -172,16 +180,14 @@ impl Vmspace {
         Ok(())
     }
 
-    fn unmap_range(&self, range: &Range<u64>) -> Result<Removed<Region>, Errno> {
+    fn unmap_range(&self, range: &Range<u64>) -> Result<Replaced<'_>, Errno> {
         let mut map = self.map.lock();
         if map.must_split(range.clone()) {
             mm::check_headroom()?;
         }
-        let removed = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
-        if !removed.is_empty() {
-            self.forget(&map, range);
-        }
-        Ok(removed)
+        let entries = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
+        let tables = (!entries.is_empty()).then(|| self.forget(&map, range));
+        Ok(Replaced { tables, entries })
     }
 
     /// Unmaps everything.
@@ -198,6 +204,8 @@ impl Vmspace {
     pub fn protect(&self, address: u64, length: u64, protection: Protection) -> Result<(), Errno> {
         let range = checked_range(address, page_rounded(length)?)?;
         mm::check_headroom()?;
+        // Outlives the lock, as everything that may take long.
+        let _tables;
         let mut map = self.map.lock();
         if !map.covers(range.clone()) {
             return Err(Errno::ENOMEM);
@@ -219,7 +227,7 @@ impl Vmspace {
         } else if protection.contains(Protection::READ) && range.end - range.start <= NARROW_IN_PLACE {
             self.pmap.narrow(&range, to_table(protection));
         } else {
-            self.pmap.remove(&range, &range);
+            _tables = self.pmap.remove(&range, &range);
         }
         Ok(())
     }

@@ -217,13 +217,26 @@ impl<P: Payload> Map<P> {
         Ok(())
     }
 
-    /// Removes what is mapped in `range` and returns it, clipped.
+    /// Removes what is mapped in `range` and returns it, clipped. However many entries that are, it takes little memory: a program
+    /// that has used up all of it can still be torn down.
     ///
     /// # Errors
     /// [`Full`] if clipping needs an entry too many; the map is unchanged.
     pub fn remove(&mut self, range: Range<u64>) -> Result<Removed<P>, Full> {
         self.clip(range.clone())?;
         let mut removed = Removed::new();
+        let many = self
+            .entries
+            .range(range.clone())
+            .nth(Self::MOVED_SINGLY)
+            .is_some();
+        if many {
+            // Splitting and joining hands nodes over instead of building the second tree beside the first.
+            removed.entries = self.entries.split_off(&range.start);
+            let mut above = removed.entries.split_off(&range.end);
+            self.entries.append(&mut above);
+            return Ok(removed);
+        }
         while let Some((&start, _)) = self.entries.range(range.clone()).next() {
             if let Some(entry) = self.entries.remove(&start) {
                 removed.entries.insert(start, entry);
@@ -231,6 +244,9 @@ impl<P: Payload> Map<P> {
         }
         Ok(removed)
     }
+
+    /// Entries that a removal moves one by one: up to here the memory for them is less than the kernel always has left.
+    const MOVED_SINGLY: usize = 256;
 
     /// True if an entry sticks out of `range`, so that changing the range needs further entries.
     #[must_use]

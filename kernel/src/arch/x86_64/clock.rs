@@ -9,8 +9,6 @@ const NANOSECONDS: u64 = 1_000_000_000;
 static START: AtomicU64 = AtomicU64::new(0);
 /// Nanoseconds a tick, times 2^32; 0 before calibration.
 static SCALE: AtomicU64 = AtomicU64::new(0);
-/// Ticks a nanosecond, times 2^32.
-static INVERSE: AtomicU64 = AtomicU64::new(0);
 static FREQUENCY: AtomicU64 = AtomicU64::new(0);
 static REALTIME_AT_BOOT: AtomicU64 = AtomicU64::new(0);
 /// Some CPU's TSC differs from the boot CPU's.
@@ -37,9 +35,7 @@ pub(super) fn start() {
 /// Sets the frequency that calibration found, in Hz.
 pub(super) fn set_frequency(frequency: u64) {
     let scale = (u128::from(NANOSECONDS) << 32) / u128::from(frequency);
-    let inverse = (u128::from(frequency) << 32) / u128::from(NANOSECONDS);
     FREQUENCY.store(frequency, Ordering::Relaxed);
-    INVERSE.store(inverse as u64, Ordering::Relaxed);
     SCALE.store(scale as u64, Ordering::Release);
 }
 
@@ -68,14 +64,24 @@ fn nanoseconds(ticks: u64, scale: u64) -> u64 {
     let since = ticks.wrapping_sub(START.load(Ordering::Relaxed));
     // A counter a little behind the boot CPU's at time 0 must not wrap.
     let since = if since >> 63 == 1 { 0 } else { since };
-    ((u128::from(since) * u128::from(scale)) >> 32) as u64
+    time_of(since, scale)
+}
+
+/// Time of a tick since time 0, rounded down.
+pub(super) fn time_of(ticks: u64, scale: u64) -> u64 {
+    ((u128::from(ticks) * u128::from(scale)) >> 32) as u64
+}
+
+/// The first tick since time 0 for which `time_of` gives `time` or more. The division is by the same scale and not a second
+/// factor: their rounding errors would add up with the uptime, and a timer set so would fire again and again before its time.
+pub(super) fn ticks_since_start(time: u64, scale: u64) -> u64 {
+    let ticks = (u128::from(time) << 32).div_ceil(u128::from(scale.max(1)));
+    u64::try_from(ticks).unwrap_or(u64::MAX).min(u64::MAX >> 1)
 }
 
 /// This CPU's TSC at a time, rounded up. Interrupts are off.
 pub(super) fn ticks_at(time: u64) -> u64 {
-    let inverse = u128::from(INVERSE.load(Ordering::Relaxed));
-    let ticks = (u128::from(time) * inverse).div_ceil(1 << 32);
-    let ticks = u64::try_from(ticks).unwrap_or(u64::MAX >> 1);
+    let ticks = ticks_since_start(time, SCALE.load(Ordering::Relaxed));
     let absolute = ticks.saturating_add(START.load(Ordering::Relaxed));
     if !UNEVEN.load(Ordering::Relaxed) {
         return absolute;

@@ -127,6 +127,7 @@ pub fn exit_with_report(status: u8) -> ! {
 fn leave(status: u8) {
     irq::disable();
     nmi::stop_others();
+    kernel_log::enter_emergency();
     kernel_log::last_line(format_args!("dragonet: exit status {status}"));
     super::serial::flush();
     if let Some(door) = command_line::exit_door() {
@@ -200,6 +201,7 @@ fn hand_over(power: &Power, control: u16) {
 pub fn reset() -> ! {
     irq::disable();
     nmi::stop_others();
+    kernel_log::enter_emergency();
     kernel_log::last_line(format_args!("dragonet: reset"));
     super::serial::flush();
     match POWER.get().and_then(|power| power.reset) {

@@ -4,7 +4,7 @@
 //! when all have come or time is up, so that they have no gaps. Then all set themselves up at the same time.
 
 use super::features::Features;
-use super::{apic, clock, control, cpu, irq, limine_requests, power, segments};
+use super::{apic, clock, control, cpu, irq, limine_requests, paging, power, segments};
 use crate::mm::stack::KernelStack;
 use core::arch::naked_asm;
 use core::mem::offset_of;
@@ -232,6 +232,8 @@ extern "C" fn enter(start: &'static Start) -> ! {
         segments::init(index, stacks);
         control::init(index, features);
     }
+    // The loader's mappings of the same addresses may be global and allow more; the load of CR3 has kept those.
+    paging::flush_all_with_global();
     apic::init_cpu();
     compare_counters(start);
     cpu::set_online(index);

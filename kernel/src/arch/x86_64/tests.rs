@@ -68,6 +68,10 @@ pub const TESTS: &[Test] = &[
         run: clock_advances,
     },
     Test {
+        name: "arch::a_timer_set_by_ticks_is_never_early",
+        run: ticks_and_times,
+    },
+    Test {
         name: "arch::ipi_and_clock_agree_on_every_cpu",
         run: ipi_and_clock_agree_on_every_cpu,
     },
@@ -414,6 +418,29 @@ fn timer_interrupts() -> Result<(), &'static str> {
             "no timer interrupt within three seconds",
         )?;
         core::hint::spin_loop();
+    }
+    Ok(())
+}
+
+fn ticks_and_times() -> Result<(), &'static str> {
+    const YEAR: u64 = 31_557_600_000_000_000;
+    for frequency in [
+        1_000_000,
+        999_999_937,
+        2_400_000_000,
+        2_999_999_999,
+        20_000_000_000_u64,
+    ] {
+        let scale = ((1_000_000_000_u128 << 32) / u128::from(frequency)) as u64;
+        for time in [0, 1, 999, 1_000_000_007, 86_400_000_000_000, YEAR, 10 * YEAR + 1] {
+            let ticks = clock::ticks_since_start(time, scale);
+            if clock::time_of(ticks, scale) < time {
+                return Err("a timer fires before its time");
+            }
+            if ticks > 0 && clock::time_of(ticks - 1, scale) >= time {
+                return Err("a timer fires later than it could");
+            }
+        }
     }
     Ok(())
 }

@@ -79,13 +79,15 @@ fn no_room_for_a_message() -> Result<(), Problem> {
         let received = server.receive(SECOND / 100);
         full.truncate(full.len() - 1);
         let outcome = match (free, &received) {
-            (0, Err(Errno::EMFILE)) | (1, Err(Errno::ETIMEDOUT)) | (2, Ok(_)) => Ok(()),
+            (0, Err(Errno::EMFILE)) | (2, Ok(_)) => Ok(()),
+            // Nobody else calls, and the caller goes, with its client end, when it is told.
+            (1, Err(Errno::ETIMEDOUT | Errno::EPIPE)) => Ok(()),
             _ => Err(Problem::Wrong(alloc::format!(
                 "receiving with {free} free handles gave {received:?}"
             ))),
         };
         if let Ok(call) = received {
-            drop(call.reply(0, [0; 6]));
+            let _ = call.reply(0, [0; 6]);
         }
         drop(full);
         drop(server);
