@@ -165,6 +165,32 @@ fn bad_calls_get_their_errors() {
 }
 
 #[test]
+fn random_calls_harm_nobody_else() {
+    for seed in 1..=4 {
+        let (output, status) = run(&["-n", "3", "-m", "32M"], &format!("/bin/fuzz {seed} 4 4"));
+        assert!(
+            status == 0 && output.contains("children ended"),
+            "seed {seed}: status {status}\n{output}"
+        );
+    }
+}
+
+#[test]
+fn a_vkernel_with_nothing_to_do_sleeps() {
+    let (output, status) = run(&["-v", "-n", "4"], "/bin/sleep 0.5");
+    assert_eq!(status, 0);
+    // Who looks around again and again goes to sleep again and again.
+    let idles = output.lines().filter_map(|line| {
+        line.strip_suffix(" idle")?
+            .rsplit(' ')
+            .next()?
+            .parse::<u64>()
+            .ok()
+    });
+    assert!(idles.sum::<u64>() < 20, "{output}");
+}
+
+#[test]
 fn misbehaviour_ends_the_program_alone() {
     succeeds(&["-n", "3"], "/bin/crash all");
     for (kind, signal) in [

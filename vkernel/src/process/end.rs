@@ -2,7 +2,7 @@
 
 use crate::kernel::kernel;
 use crate::linux::flags::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
-use crate::linux::signal::{CLD_EXITED, CLD_KILLED};
+use crate::linux::signal::{CLD_EXITED, CLD_KILLED, SIGCHLD};
 use crate::linux::structures::RobustListHead;
 use crate::memory::fault::Access;
 use crate::memory::{AddressSpace, copy::WordKey};
@@ -67,6 +67,8 @@ fn end_process(process: &Arc<Process>) {
         for other in table.all() {
             if other.parent.load(Ordering::Relaxed) == process.id {
                 other.parent.store(1, Ordering::Relaxed);
+                // The first process expects no other.
+                other.exit_signal.store(SIGCHLD, Ordering::Relaxed);
                 if other.ended().is_some() {
                     // Nobody is told of it any more, as nobody waits for children of others.
                     table.remove_process(other.id);
@@ -84,13 +86,14 @@ fn end_process(process: &Arc<Process>) {
         parent
     };
     if let Some(parent) = parent {
-        if process.exit_signal != 0 {
+        let signal = process.exit_signal.load(Ordering::Relaxed);
+        if signal != 0 {
             let (code, value) = match status {
                 ExitStatus::Code(code) => (CLD_EXITED, i32::from(code)),
                 ExitStatus::Signal(signal) => (CLD_KILLED, i32::from(signal)),
             };
             parent.send(Notice {
-                signal: process.exit_signal,
+                signal,
                 code,
                 detail: Detail::Child(process.id, value),
             });

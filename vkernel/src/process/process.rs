@@ -7,7 +7,7 @@ use crate::sync::Lock;
 use crate::vfs::FileContext;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct Process {
     /// Its session.
     pub session: AtomicU32,
     /// The signal that tells the parent of its end; 0 = none.
-    pub exit_signal: u8,
+    pub exit_signal: AtomicU8,
     /// Signals sent to the process as a whole.
     pub pending: Lock<PendingSignals>,
     /// Told when a child ends.
@@ -87,7 +87,7 @@ impl Process {
             parent: AtomicU32::new(parent),
             group: AtomicU32::new(id),
             session: AtomicU32::new(id),
-            exit_signal,
+            exit_signal: AtomicU8::new(exit_signal),
             pending: Lock::new(PendingSignals::new()),
             child_events: WaitQueue::new(),
             thread_events: WaitQueue::new(),

@@ -157,12 +157,17 @@ impl Task {
         } else {
             Arc::new(context.duplicate())
         };
-        let parent = if flags & CLONE_PARENT != 0 {
-            self.process.parent.load(Ordering::Relaxed)
+        // A sibling is announced to the common parent as the caller will be.
+        let (parent, signal) = if flags & CLONE_PARENT != 0 {
+            let own = &self.process;
+            (
+                own.parent.load(Ordering::Relaxed),
+                own.exit_signal.load(Ordering::Relaxed),
+            )
         } else {
-            self.process.id
+            (self.process.id, (flags & CSIGNAL) as u8)
         };
-        let process = Process::new(id, parent, (flags & CSIGNAL) as u8, actions, context);
+        let process = Process::new(id, parent, signal, actions, context);
         process
             .group
             .store(self.process.group.load(Ordering::Relaxed), Ordering::Relaxed);

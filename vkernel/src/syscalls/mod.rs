@@ -30,7 +30,8 @@ impl Task {
         let (d, e, f) = (registers.r10, registers.r8, registers.r9);
         let here = AT_FDCWD;
         // Linux looks at the low half only.
-        match u64::from(number as u32) {
+        let number = u64::from(number as u32);
+        match number {
             n::READ => self.sys_read(a as i32, b, c, None).await,
             n::WRITE => self.sys_write(a as i32, b, c, None).await,
             n::PREAD64 => self.sys_read(a as i32, b, c, Some(d)).await,

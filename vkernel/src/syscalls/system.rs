@@ -52,7 +52,7 @@ impl Task {
         }
         let length = length.min(i32::MAX as u64);
         let mut done = 0;
-        while done < length {
+        while done < length && !self.must_end() {
             let wanted = (length - done).min(RANDOM_CHUNK as u64) as usize;
             let target = address.wrapping_add(done);
             let room = match self.space.accessible(target, wanted, Access::Write) {

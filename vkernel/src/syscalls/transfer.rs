@@ -146,7 +146,7 @@ impl Task {
             self.space.write_bytes(target, &buffer[..done])?;
             total += done as u64;
             let more = matches!(file.kind, Kind::File(..)) && done == wanted && done > 0;
-            if !more || total == length {
+            if !more || total == length || self.must_end() {
                 return Ok(total);
             }
         }
@@ -191,7 +191,7 @@ impl Task {
                 Err(error) => return Err(error),
             };
             total += done as u64;
-            if done < wanted || total == length {
+            if done < wanted || total == length || self.must_end() {
                 return Ok(total);
             }
         }
