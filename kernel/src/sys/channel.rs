@@ -12,7 +12,6 @@ use dragonet_abi::{Errno, Handle, Rights};
 
 /// `channel_create(*mut [Handle; 2])`.
 pub fn create(call: &Call) -> Result<u64, Errno> {
-    crate::mm::check_headroom()?;
     let handles = call.process().handles();
     let (server, client) = ipc::create()?;
     let server = handles.insert(Entry {

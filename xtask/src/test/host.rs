@@ -15,7 +15,12 @@ use crate::toolchain::{self, KernelToolchain, LINUX};
 use crate::workspace;
 
 /// Crates for bare metal whose library has tests that run on the host.
-const HOST_TESTED_LIBRARIES: [&str; 3] = ["dragonet-boot", "dragonet-programs", "dragonet-rt"];
+const HOST_TESTED_LIBRARIES: [&str; 4] = [
+    "dragonet-boot",
+    "dragonet-programs",
+    "dragonet-rt",
+    "dragonet-vkernel",
+];
 /// Crates for bare metal beside those that a user needs.
 const MORE_BARE_METAL: [&str; 2] = ["dragonet-rt", CONFORMANCE_PACKAGE];
 /// Everything here together takes a few minutes at most.
@@ -56,7 +61,7 @@ pub fn run(toolchain: &KernelToolchain, filter: &str, report: &mut Report) -> Re
         Ok(())
     };
     let mut format = toolchain::default_cargo();
-    format.args(["fmt", "--all", "--", "--check"]);
+    format.args(["fmt", "--all", "--", "--check", "--color", "never"]);
     check(
         "formatting",
         format,
