@@ -196,6 +196,9 @@ pub fn console_write(bytes: &[u8]) {
     enable_interrupts(enabled);
 }
 
+/// Typed bytes come one by one, with no echo.
+pub const CONSOLE_IS_RAW: bool = true;
+
 /// Waits for typed bytes; 0 if there will never be any.
 pub fn console_read(buffer: &mut [u8]) -> usize {
     console::read_blocking(buffer).unwrap_or(0)

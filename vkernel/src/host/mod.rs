@@ -6,7 +6,7 @@
 //! - memory: [`map_ram`], [`back_ram`], [`root_image`], [`Vmspace`];
 //! - host threads and interrupts: [`spawn_thread`], [`Thread`], [`enable_interrupts`], [`take_interrupts`],
 //!   [`wait_for_interrupt`], [`set_timer`], [`thread_yield`], [`sleep_on`], [`wake_sleeper`], [`exit`];
-//! - the rest: [`clock`], [`console_read`], [`console_write`], [`modes`], [`random_seed`], [`hardware_capabilities`], and the
+//! - the rest: [`clock`], [`console_read`], [`console_write`], [`CONSOLE_IS_RAW`], [`modes`], [`random_seed`], [`hardware_capabilities`], and the
 //!   FPU registers of the calling host thread: [`fpu_layout`], [`load_fpu`], [`store_fpu`].
 
 mod fpu;

@@ -7,6 +7,7 @@ use crate::clock;
 use crate::host;
 use crate::sched::wait::WaitQueue;
 use crate::sync::Lock;
+use crate::vfs::line::Line;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -18,8 +19,8 @@ const MAX_PARTIAL: usize = 4096;
 const MAX_BUFFERED: usize = 256 * 1024;
 /// Nanoseconds that an unfinished line is held back.
 const HOLD_BACK: u64 = 20_000_000;
-/// Bytes of typed input that are kept at most.
-const MAX_INPUT: usize = 64 * 1024;
+/// Lines of typed input that are kept at most.
+const MAX_LINES: usize = 256;
 
 /// The vkernel's console.
 pub struct Console {
@@ -40,7 +41,8 @@ struct Output {
 }
 
 struct Input {
-    bytes: VecDeque<u8>,
+    /// A read takes from one line at most; an empty line is the end of the input, once.
+    lines: VecDeque<Vec<u8>>,
     ended: bool,
 }
 
@@ -55,7 +57,7 @@ impl Console {
             }),
             flush_time: AtomicU64::new(FOREVER),
             input: Lock::new(Input {
-                bytes: VecDeque::new(),
+                lines: VecDeque::new(),
                 ended: false,
             }),
             input_changed: WaitQueue::new(),
@@ -161,17 +163,22 @@ impl Console {
         if buffer.is_empty() {
             return Some(0);
         }
-        if input.bytes.is_empty() && !input.ended {
+        let Some(line) = input.lines.front_mut() else {
+            if input.ended {
+                return Some(0);
+            }
             drop(input);
             self.flush_partial();
             if self.listening.load(Ordering::Relaxed) == 0 {
                 self.listen();
             }
             return None;
-        }
-        let length = buffer.len().min(input.bytes.len());
-        for (byte, typed) in buffer.iter_mut().zip(input.bytes.drain(..length)) {
-            *byte = typed;
+        };
+        let length = buffer.len().min(line.len());
+        buffer[..length].copy_from_slice(&line[..length]);
+        line.drain(..length);
+        if line.is_empty() {
+            input.lines.pop_front();
         }
         Some(length)
     }
@@ -179,7 +186,7 @@ impl Console {
     /// True if a read would not wait.
     pub fn has_input(&self) -> bool {
         let input = self.input.lock();
-        !input.bytes.is_empty() || input.ended
+        !input.lines.is_empty() || input.ended
     }
 
     /// Asks [`Self::serve_input`] to begin.
@@ -193,16 +200,25 @@ impl Console {
         while self.listening.load(Ordering::SeqCst) == 0 {
             host::sleep_on(&self.listening, 0);
         }
+        let mut line = Line::new();
         let mut typed = [0; 256];
         loop {
             let length = host::console_read(&mut typed);
+            let typed = &typed[..length];
+            let mut echo = Vec::new();
             let mut input = self.input.lock();
+            let full = input.lines.len() >= MAX_LINES;
             if length == 0 {
                 input.ended = true;
-            } else if input.bytes.len() < MAX_INPUT {
-                input.bytes.extend(&typed[..length]);
+            } else if !full && host::CONSOLE_IS_RAW {
+                let lines = typed.iter().filter_map(|&byte| line.input(byte, &mut echo));
+                input.lines.extend(lines);
+            } else if !full {
+                input.lines.push_back(typed.to_vec());
             }
             drop(input);
+            self.write(&echo);
+            self.flush_partial();
             self.input_changed.notify();
             if length == 0 {
                 break;

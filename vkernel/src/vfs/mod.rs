@@ -10,6 +10,7 @@ pub mod context;
 pub mod fd;
 pub mod generated;
 pub mod inode;
+pub mod line;
 pub mod open;
 pub mod open_file;
 pub mod path;

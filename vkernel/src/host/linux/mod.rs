@@ -78,6 +78,9 @@ pub fn console_write(bytes: &[u8]) {
     let _ = output.write_all(bytes).and_then(|()| output.flush());
 }
 
+/// The terminal makes lines of typed bytes and echoes them.
+pub const CONSOLE_IS_RAW: bool = false;
+
 /// Waits for typed bytes; 0 if there will never be any.
 pub fn console_read(buffer: &mut [u8]) -> usize {
     std::io::stdin().lock().read(buffer).unwrap_or(0)
