@@ -10,8 +10,8 @@ use crate::random::Random;
 use crate::sched::Cpu;
 use crate::sched::run_queue::{Kick, RunQueues};
 use crate::sync::Lock;
-use crate::vfs::Inode;
 use crate::vfs::console::Console;
+use crate::vfs::inode::{Content, Inode};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -122,6 +122,22 @@ impl Kernel {
         }
     }
 
+    /// Frees frames that hold nothing but copies of the root image. Returns how many.
+    pub fn reclaim(&self) -> usize {
+        let mut freed = 0;
+        let mut directories = alloc::vec![self.root.clone()];
+        while let Some(directory) = directories.pop() {
+            for (_, node) in directory.entries().unwrap_or_default() {
+                match &node.content {
+                    Content::Directory(_) => directories.push(node),
+                    Content::File(object) => freed += object.drop_clean_pages(),
+                    _ => {}
+                }
+            }
+        }
+        freed
+    }
+
     /// A CPU has come up.
     pub fn cpu_is_up(&self, index: usize) {
         if self.options.verbose {
@@ -155,7 +171,7 @@ impl Kernel {
         if self.options.verbose {
             self.report_counters();
         }
-        self.console.drain();
+        self.console.close();
         host::exit(status)
     }
 

@@ -99,7 +99,7 @@ fn start_first_program(kernel: &Kernel) -> Result<(), String> {
     };
     let files = FileTable::new();
     let console = Inode::new(Content::Device(Device::Console), 0o600).map_err(failed)?;
-    let terminal = OpenFile::new(Kind::Device(console, Device::Console), O_RDWR);
+    let terminal = OpenFile::new(Kind::Device(console, Device::Console), O_RDWR).map_err(failed)?;
     for _ in 0..3 {
         files.add(terminal.clone(), 0, false).map_err(failed)?;
     }

@@ -4,14 +4,23 @@ use crate::linux::Errno;
 use crate::memory::area::{Area, Protection};
 use alloc::collections::BTreeMap;
 use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Areas of one address space at most, as on Linux.
 pub const MAX_AREAS: usize = 65_530;
 
+/// Areas of all address spaces together at most: they live in the vkernel's heap, which is the host's memory.
+const MAX_ALL_AREAS: usize = 1 << 18;
+
+/// Areas of all address spaces.
+static ALL: AtomicUsize = AtomicUsize::new(0);
+
 /// The map from addresses to areas.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Areas {
     by_start: BTreeMap<u64, Area>,
+    /// How many of them are counted in `ALL`.
+    counted: usize,
 }
 
 impl Areas {
@@ -19,6 +28,7 @@ impl Areas {
     pub const fn new() -> Self {
         Areas {
             by_start: BTreeMap::new(),
+            counted: 0,
         }
     }
 
@@ -59,7 +69,7 @@ impl Areas {
     /// `ENOMEM` beyond [`MAX_AREAS`].
     pub fn insert(&mut self, mut area: Area) -> Result<(), Errno> {
         debug_assert!(self.overlapping(area.start..area.end).next().is_none());
-        if self.by_start.len() >= MAX_AREAS {
+        if self.by_start.len() >= MAX_AREAS || ALL.load(Ordering::Relaxed) >= MAX_ALL_AREAS {
             return Err(Errno::ENOMEM);
         }
         if let Some((&start, previous)) = self.by_start.range(..area.start).next_back()
@@ -78,6 +88,7 @@ impl Areas {
             area.end = end;
         }
         self.by_start.insert(area.start, area);
+        self.count();
         Ok(())
     }
 
@@ -107,6 +118,7 @@ impl Areas {
                 self.by_start.insert(range.end, area.part(range.end, area.end));
             }
         }
+        self.count();
         Ok(())
     }
 
@@ -133,6 +145,18 @@ impl Areas {
         Ok(())
     }
 
+    /// True if there are so many areas in all that there must not be a copy of these.
+    pub fn is_at_limit(&self) -> bool {
+        ALL.load(Ordering::Relaxed) + self.by_start.len() > MAX_ALL_AREAS
+    }
+
+    /// Brings the count of all areas up to date.
+    fn count(&mut self) {
+        ALL.fetch_add(self.by_start.len(), Ordering::Relaxed);
+        ALL.fetch_sub(self.counted, Ordering::Relaxed);
+        self.counted = self.by_start.len();
+    }
+
     /// The highest free run of `length` bytes (a multiple of the page size, above 0) inside `bounds`.
     pub fn find_gap(&self, length: u64, bounds: Range<u64>) -> Option<u64> {
         let mut top = bounds.end;
@@ -146,6 +170,23 @@ impl Areas {
             top = top.min(area.start);
         }
         (top.checked_sub(length)? >= bounds.start).then(|| top - length)
+    }
+}
+
+impl Clone for Areas {
+    fn clone(&self) -> Self {
+        let mut copy = Areas {
+            by_start: self.by_start.clone(),
+            counted: 0,
+        };
+        copy.count();
+        copy
+    }
+}
+
+impl Drop for Areas {
+    fn drop(&mut self) {
+        ALL.fetch_sub(self.counted, Ordering::Relaxed);
     }
 }
 

@@ -15,6 +15,9 @@ impl AddressSpace {
         let mut inner = self.inner.lock();
         let copied = {
             let mut child_inner = child.inner.lock();
+            if inner.areas.is_at_limit() {
+                return Err(Errno::ENOMEM);
+            }
             child_inner.areas = inner.areas.clone();
             child_inner.heap = inner.heap.clone();
             let mut narrowed = None;

@@ -169,6 +169,17 @@ impl MemoryObject {
         state.pristine.then_some(state.image)
     }
 
+    /// Frees pages that nobody maps and that the image can give again. Returns how many.
+    pub fn drop_clean_pages(&self) -> usize {
+        let mut state = self.state.lock();
+        if !state.pristine {
+            return 0;
+        }
+        let before = state.pages.len();
+        state.pages.retain(|_, page| self.memory.owners(page.frame()) > 1);
+        before - state.pages.len()
+    }
+
     /// Says that programs may write to the object's pages from now on.
     pub fn expose_to_writers(&self) {
         self.state.lock().pristine = false;

@@ -1,5 +1,6 @@
 //! Exceptions of programs: page faults are served, everything else becomes the signal that Linux sends.
 
+use crate::kernel::kernel;
 use crate::linux::signal::{
     BUS_ADRALN, BUS_ADRERR, FPE_FLTINV, FPE_INTDIV, ILL_ILLOPN, SEGV_ACCERR, SEGV_MAPERR, SI_KERNEL, SIGBUS,
     SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP, TRAP_BRKPT, TRAP_TRACE,
@@ -61,6 +62,7 @@ impl Task {
             Err(Fault::NotMapped) => self.force_signal(SIGSEGV, SEGV_MAPERR, detail),
             Err(Fault::Forbidden) => self.force_signal(SIGSEGV, SEGV_ACCERR, detail),
             Err(Fault::BehindEnd) => self.force_signal(SIGBUS, BUS_ADRERR, detail),
+            Err(Fault::OutOfMemory) if kernel().reclaim() > 0 => {}
             Err(Fault::OutOfMemory) => {
                 crate::message!("out of memory: process {} is ended", self.process.id);
                 self.process.begin_exit(ExitStatus::Signal(SIGKILL));

@@ -5,7 +5,6 @@ use crate::linux::flags::{AT_EMPTY_PATH, AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, S_IF
 use crate::process::Task;
 use crate::vfs::inode::{Content, Inode};
 use crate::vfs::open_file::{Kind, node_status};
-use crate::vfs::path::MAX_PATH;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -141,9 +140,6 @@ impl Task {
         let place = context.directory().walk(&path, true)?.location()?;
         if !place.node().is_directory() {
             return Err(Errno::ENOTDIR);
-        }
-        if place.path().len() >= MAX_PATH {
-            return Err(Errno::ENAMETOOLONG);
         }
         context.set_directory(place);
         Ok(0)

@@ -189,8 +189,8 @@ impl Task {
         let pipe = Arc::new(Pipe::new(kernel().memory()));
         let status = flags & O_NONBLOCK;
         let close_on_exec = flags & O_CLOEXEC != 0;
-        let reader = OpenFile::new(Kind::PipeReader(pipe.clone()), status);
-        let writer = OpenFile::new(Kind::PipeWriter(pipe), status | O_WRONLY);
+        let reader = OpenFile::new(Kind::PipeReader(pipe.clone()), status)?;
+        let writer = OpenFile::new(Kind::PipeWriter(pipe), status | O_WRONLY)?;
         let first = self.files.add(reader, 0, close_on_exec)?;
         let numbers = self
             .files

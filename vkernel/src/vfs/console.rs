@@ -35,6 +35,8 @@ pub struct Console {
 struct Output {
     buffer: Vec<u8>,
     speaking: bool,
+    /// The vkernel is about to end: nothing more is taken.
+    closed: bool,
 }
 
 struct Input {
@@ -49,6 +51,7 @@ impl Console {
             output: Lock::new(Output {
                 buffer: Vec::new(),
                 speaking: false,
+                closed: false,
             }),
             flush_time: AtomicU64::new(FOREVER),
             input: Lock::new(Input {
@@ -67,6 +70,9 @@ impl Console {
             drop(output);
             host::thread_yield();
             output = self.output.lock();
+        }
+        if output.closed {
+            return;
         }
         output.buffer.extend_from_slice(bytes);
         if !output.speaking {
@@ -95,8 +101,9 @@ impl Console {
         self.flush_time.load(Ordering::Relaxed)
     }
 
-    /// Writes everything, and waits for a CPU that is writing. The last thing before the end.
-    pub fn drain(&self) {
+    /// Takes no more, writes everything, and waits for a CPU that is writing. The last thing before the end.
+    pub fn close(&self) {
+        self.output.lock().closed = true;
         loop {
             self.speak(true);
             let output = self.output.lock();

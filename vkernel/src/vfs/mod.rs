@@ -17,5 +17,4 @@ pub mod pipe;
 pub mod poll;
 
 pub use context::FileContext;
-pub use inode::Inode;
 pub use open_file::OpenFile;

@@ -33,7 +33,7 @@ pub fn open(
         if flags & O_DIRECTORY != 0 && !place.node().is_directory() {
             return Err(Errno::ENOTDIR);
         }
-        return Ok(OpenFile::new(Kind::Path(place), status));
+        return OpenFile::new(Kind::Path(place), status);
     }
     let place = match (&found.node, flags & O_CREAT != 0) {
         (Some(_), _) if exclusive => return Err(Errno::EEXIST),
@@ -44,18 +44,18 @@ pub fn open(
     let node = place.node().clone();
     match &node.content {
         Content::Directory(_) if flags & (O_ACCMODE | O_CREAT | O_TRUNC) != 0 => Err(Errno::EISDIR),
-        Content::Directory(_) => Ok(OpenFile::new(Kind::Directory(place), status)),
+        Content::Directory(_) => OpenFile::new(Kind::Directory(place), status),
         _ if flags & O_DIRECTORY != 0 => Err(Errno::ENOTDIR),
         Content::Link(_) => Err(Errno::ELOOP),
         Content::Generated(_) if flags & O_ACCMODE != 0 => Err(Errno::EACCES),
         Content::Generated(report) => {
             let object = MemoryObject::new(kernel().memory(), 0);
             object.write(0, report.text(task).as_bytes())?;
-            Ok(OpenFile::new(Kind::File(node.clone(), Arc::new(object)), status))
+            OpenFile::new(Kind::File(node.clone(), Arc::new(object)), status)
         }
-        Content::Device(device) => Ok(OpenFile::new(Kind::Device(node.clone(), *device), status)),
+        Content::Device(device) => OpenFile::new(Kind::Device(node.clone(), *device), status),
         Content::File(object) => {
-            let file = OpenFile::new(Kind::File(node.clone(), object.clone()), status);
+            let file = OpenFile::new(Kind::File(node.clone(), object.clone()), status)?;
             if flags & O_TRUNC != 0 && file.is_writable() {
                 object.resize(0)?;
             }

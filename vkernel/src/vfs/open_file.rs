@@ -11,7 +11,13 @@ use crate::vfs::inode::{Content, Device, Inode};
 use crate::vfs::path::Location;
 use crate::vfs::pipe::Pipe;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+/// Open file descriptions of all processes at most.
+const MAX_OPEN: usize = 1 << 14;
+
+/// Open file descriptions.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
 
 /// What is open.
 pub enum Kind {
@@ -48,12 +54,21 @@ pub enum Progress {
 
 impl OpenFile {
     /// Opens `kind` with status flags (`O_*`).
-    pub fn new(kind: Kind, flags: u32) -> Arc<Self> {
-        Arc::new(OpenFile {
+    ///
+    /// # Errors
+    /// `ENFILE` at the limit of open files.
+    pub fn new(kind: Kind, flags: u32) -> Result<Arc<Self>, Errno> {
+        // Made first, so that an end of a pipe is closed in any case.
+        let file = Arc::new(OpenFile {
             kind,
             flags: AtomicU32::new(flags),
             position: Lock::new(0),
-        })
+        });
+        if LIVE.fetch_add(1, Ordering::Relaxed) >= MAX_OPEN {
+            Err(Errno::ENFILE)
+        } else {
+            Ok(file)
+        }
     }
 
     /// Status flags, access mode included.
@@ -177,6 +192,7 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
+        LIVE.fetch_sub(1, Ordering::Relaxed);
         match &self.kind {
             Kind::PipeReader(pipe) => pipe.close(true),
             Kind::PipeWriter(pipe) => pipe.close(false),

@@ -13,14 +13,14 @@ use alloc::vec::Vec;
 pub const MAX_PATH: usize = 4096;
 /// Symbolic links followed at most.
 const MAX_LINKS: usize = 40;
-/// Directories above each other at most.
-const MAX_DEPTH: usize = 256;
 
 /// A node and the way to it.
 #[derive(Clone)]
 pub struct Location {
     root: Arc<Inode>,
     steps: Vec<(Vec<u8>, Arc<Inode>)>,
+    /// Bytes of the absolute path.
+    length: usize,
 }
 
 /// Where a path leads.
@@ -41,6 +41,7 @@ impl Location {
         Location {
             root,
             steps: Vec::new(),
+            length: 0,
         }
     }
 
@@ -65,13 +66,22 @@ impl Location {
     /// The place of an entry of this directory.
     ///
     /// # Errors
-    /// `ENAMETOOLONG` too deep in the tree.
+    /// `ENAMETOOLONG` if the absolute path gets longer than [`MAX_PATH`].
     pub fn enter(&mut self, name: Vec<u8>, node: Arc<Inode>) -> Result<(), Errno> {
-        if self.steps.len() >= MAX_DEPTH {
+        let length = self.length + 1 + name.len();
+        if length >= MAX_PATH {
             return Err(Errno::ENAMETOOLONG);
         }
+        self.length = length;
         self.steps.push((name, node));
         Ok(())
+    }
+
+    /// Goes back to the directory above; the root is above itself.
+    fn leave(&mut self) {
+        if let Some((name, _)) = self.steps.pop() {
+            self.length -= 1 + name.len();
+        }
     }
 
     /// Follows `path` from here. `follow` says whether a symbolic link as the last name is followed.
@@ -95,7 +105,7 @@ impl Location {
             match name.as_slice() {
                 b"." => continue,
                 b".." => {
-                    place.steps.pop();
+                    place.leave();
                     continue;
                 }
                 _ => {}
@@ -150,6 +160,7 @@ impl Location {
     fn begin(&mut self, path: &[u8], rest: &mut VecDeque<Vec<u8>>, must_be_directory: &mut bool) {
         if path.first() == Some(&b'/') {
             self.steps.clear();
+            self.length = 0;
         }
         *must_be_directory |= path.last() == Some(&b'/');
         rest.extend(
@@ -210,6 +221,26 @@ mod tests {
         let bin = root.walk(b"/bin", true).unwrap().location().unwrap();
         assert_eq!(path_of(&bin, b"deep").unwrap(), b"/bin/deep");
         assert_eq!(path_of(&bin, b"/sbin/deep/..").unwrap(), b"/bin");
+    }
+
+    #[test]
+    fn a_place_has_a_path_of_bounded_length() {
+        let mut place = tree();
+        let name = [b'd'; 100];
+        let mut depth = 0;
+        loop {
+            let node = Inode::directory(0o755).unwrap();
+            match place.enter(name.to_vec(), node) {
+                Ok(()) => depth += 1,
+                Err(error) => break assert_eq!(error, Errno::ENAMETOOLONG),
+            }
+        }
+        assert_eq!(depth, (MAX_PATH - 1) / 101);
+        assert_eq!(place.path().len(), depth * 101);
+        for _ in 0..2 * depth {
+            place.leave();
+        }
+        assert_eq!((place.path(), place.length), (b"/".to_vec(), 0));
     }
 
     #[test]
