@@ -106,3 +106,31 @@ impl ThreadControl {
 pub const PRIORITIES: usize = 32;
 /// Priority of a new process's first thread.
 pub const PRIORITY_DEFAULT: u64 = 16;
+
+/// The name of an exception vector (Intel SDM volume 3, table 6-1).
+#[must_use]
+pub const fn exception_name(vector: u32) -> &'static str {
+    match vector {
+        0 => "divide error",
+        1 => "debug exception",
+        2 => "non-maskable interrupt",
+        3 => "breakpoint",
+        4 => "overflow",
+        5 => "bound range exceeded",
+        6 => "invalid opcode",
+        7 => "device not available",
+        8 => "double fault",
+        10 => "invalid task state segment",
+        11 => "segment not present",
+        12 => "stack segment fault",
+        13 => "general protection fault",
+        14 => "page fault",
+        16 => "x87 floating-point error",
+        17 => "alignment check",
+        18 => "machine check",
+        19 => "SIMD floating-point error",
+        20 => "virtualization exception",
+        21 => "control protection exception",
+        _ => "reserved exception",
+    }
+}

@@ -39,7 +39,7 @@ fn on_panic(info: &PanicInfo<'_>) -> ! {
 /// An exception in the kernel that nothing expects. `address` is CR2 for those that set it.
 pub fn on_exception(frame: &TrapFrame, address: u64) -> ! {
     begin();
-    let name = exception_name(frame.vector);
+    let name = dragonet_abi::process::exception_name(frame.vector as u32);
     announce(format_args!(
         "{name} (vector {}, error code {:#x}) at {:#x}, address {address:#x}",
         frame.vector, frame.error_code, frame.rip
@@ -166,32 +166,5 @@ impl core::fmt::Display for Addresses<'_> {
         self.0
             .iter()
             .try_for_each(|address| write!(formatter, " {address:#x}"))
-    }
-}
-
-/// The name of an exception (SDM 3A 6.15).
-pub fn exception_name(vector: u64) -> &'static str {
-    match vector {
-        0 => "divide error",
-        1 => "debug exception",
-        2 => "non-maskable interrupt",
-        3 => "breakpoint",
-        4 => "overflow",
-        5 => "bound range exceeded",
-        6 => "invalid opcode",
-        7 => "device not available",
-        8 => "double fault",
-        10 => "invalid task state segment",
-        11 => "segment not present",
-        12 => "stack segment fault",
-        13 => "general protection",
-        14 => "page fault",
-        16 => "x87 floating-point error",
-        17 => "alignment check",
-        18 => "machine check",
-        19 => "SIMD floating-point error",
-        20 => "virtualization exception",
-        21 => "control protection",
-        _ => "unknown exception",
     }
 }

@@ -29,7 +29,7 @@ fn scattered() -> Result<(), &'static str> {
     }
     let (mut even, mut odd) = (OwnedFrames::new(), OwnedFrames::new());
     while let Ok(frame) = frame::allocate_for(Need::Kernel) {
-        let half = if number_of(frame.address()) % 2 == 0 {
+        let half = if number_of(frame.address()).is_multiple_of(2) {
             &mut even
         } else {
             &mut odd

@@ -1,6 +1,7 @@
 //! Exceptions of user programs, and how they are named to people.
 
 use core::fmt;
+use dragonet_abi::process::exception_name;
 
 /// An exception that ended a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,36 +19,9 @@ pub struct Exception {
 /// Vector of page faults.
 pub const PAGE_FAULT: u8 = 14;
 
-/// Name of an exception vector (Intel SDM volume 3, table 7-1).
-pub const fn exception_name(vector: u8) -> &'static str {
-    match vector {
-        0 => "divide error",
-        1 => "debug exception",
-        2 => "non-maskable interrupt",
-        3 => "breakpoint",
-        4 => "overflow",
-        5 => "bound range exceeded",
-        6 => "invalid opcode",
-        7 => "device not available",
-        8 => "double fault",
-        10 => "invalid TSS",
-        11 => "segment not present",
-        12 => "stack segment fault",
-        13 => "general protection fault",
-        14 => "page fault",
-        16 => "x87 floating-point error",
-        17 => "alignment check",
-        18 => "machine check",
-        19 => "SIMD floating-point error",
-        20 => "virtualization exception",
-        21 => "control protection exception",
-        _ => "reserved exception",
-    }
-}
-
 impl fmt::Display for Exception {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", exception_name(self.vector))?;
+        write!(formatter, "{}", exception_name(u32::from(self.vector)))?;
         if self.vector == PAGE_FAULT {
             let access = match self.error_code {
                 code if code & 0x10 != 0 => "executing",

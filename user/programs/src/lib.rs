@@ -11,6 +11,7 @@ pub mod checks;
 pub mod ledger;
 pub mod line_editor;
 pub mod options;
+pub mod power;
 pub mod random;
 pub mod shell_syntax;
 pub mod table;

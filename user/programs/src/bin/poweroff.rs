@@ -4,9 +4,8 @@
 #![deny(unsafe_code)]
 
 use dragonet_abi::system::PowerCommand;
-use dragonet_programs::options::{Syntax, usage};
-use dragonet_programs::text::fault;
-use dragonet_rt::{Arguments, ExitCode, console, syscall, system};
+use dragonet_programs::power::end_machine;
+use dragonet_rt::{Arguments, ExitCode};
 
 dragonet_rt::main!(main);
 
@@ -15,23 +14,6 @@ usage: poweroff [STATUS]
 
 Turns the machine off. The status, 0 to 255, is what the emulator's runner reports; default 0.";
 
-const SYNTAX: Syntax = Syntax {
-    operands: (0, 1),
-    ..Syntax::new(HELP)
-};
-
 fn main(arguments: Arguments) -> ExitCode {
-    let options = match SYNTAX.parse(&arguments) {
-        Ok(options) => options,
-        Err(status) => return status,
-    };
-    let text = options.operands().first().copied().unwrap_or("0");
-    let Ok(status) = text.parse() else {
-        return usage(&arguments, format_args!("'{text}' is not a status of 0 to 255"));
-    };
-    console::flush();
-    match system::handle() {
-        Ok(system) => fault("power", syscall::power(system, PowerCommand::Off, status)),
-        Err(errno) => fault("power", errno),
-    }
+    end_machine(&arguments, HELP, PowerCommand::Off)
 }

@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 use core::fmt;
-use dragonet_abi::process::{ENDED_EXCEPTION, ENDED_EXIT, ENDED_KILLED, ENDED_NO_MEMORY, WaitStatus};
+use dragonet_abi::process::{
+    ENDED_EXCEPTION, ENDED_EXIT, ENDED_KILLED, ENDED_NO_MEMORY, WaitStatus, exception_name,
+};
 
 /// Vector of the page fault.
 const PAGE_FAULT: u32 = 14;
@@ -75,33 +77,5 @@ impl fmt::Display for Ending {
             }
             other => write!(formatter, "unknown reason {other}"),
         }
-    }
-}
-
-/// The name of an exception vector.
-#[must_use]
-pub const fn exception_name(vector: u32) -> &'static str {
-    match vector {
-        0 => "divide error",
-        1 => "debug",
-        2 => "non-maskable interrupt",
-        3 => "breakpoint",
-        4 => "overflow",
-        5 => "bound range exceeded",
-        6 => "invalid opcode",
-        7 => "device not available",
-        8 => "double fault",
-        10 => "invalid TSS",
-        11 => "segment not present",
-        12 => "stack fault",
-        13 => "general protection",
-        14 => "page fault",
-        16 => "x87 floating point",
-        17 => "alignment check",
-        18 => "machine check",
-        19 => "SIMD floating point",
-        20 => "virtualization",
-        21 => "control protection",
-        _ => "reserved",
     }
 }

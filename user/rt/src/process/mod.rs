@@ -8,4 +8,5 @@ mod ending;
 mod loader;
 
 pub use command::{Child, Command, SpawnError};
-pub use ending::{Ending, exception_name};
+pub use dragonet_abi::process::exception_name;
+pub use ending::Ending;
