@@ -213,18 +213,18 @@ fn install(packages: &[&str], what: &str, consent: Consent) -> Result<()> {
     let list = packages.join(" ");
     if process::find_program("apt-get").is_none() {
         bail!(
-            "{what} is missing, and this system has no apt-get\n  what to do: install by hand what Debian has in the packages {list}"
+            "missing: {what}; and this system has no apt-get\n  what to do: install by hand what Debian has in the packages {list}"
         );
     }
     let root = rustix::process::geteuid().is_root();
     if !root && process::find_program("sudo").is_none() {
-        bail!("{what} is missing\n  what to do: as root, `apt-get install {list}`");
+        bail!("missing: {what}\n  what to do: as root, `apt-get install {list}`");
     }
     match consent {
         Consent::Given => {}
         Consent::Ask => ask(packages, what)?,
         Consent::Refused => bail!(
-            "{what} is missing, and there is no terminal to ask whether to install {list}\n  what to do: `cargo xtask setup --yes`, \
+            "missing: {what}; and there is no terminal to ask whether to install {list}\n  what to do: `cargo xtask setup --yes`, \
              or as root `apt-get install {list}`"
         ),
     }
