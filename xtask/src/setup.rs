@@ -199,7 +199,7 @@ fn add_target() -> String {
     }
     let progress = Progress::spinner(&format!("rustup target add {BARE_METAL}"));
     let mut command = process::command("rustup");
-    let limit = Some(Duration::from_secs(300));
+    let limit = Some(Duration::from_secs(120));
     match process::observe(command.args(["target", "add", BARE_METAL]), limit, |line| {
         progress.now(line)
     }) {
@@ -280,7 +280,7 @@ fn apt(root: bool, words: &[&str]) -> std::process::Command {
 
 fn ask(packages: &[&str], what: &str) -> Result<()> {
     eprint!(
-        "{what} is missing. Install {} with apt-get? [Y/n] ",
+        "Missing: {what}. Install {} with apt-get? [Y/n] ",
         packages.join(" ")
     );
     std::io::stderr().flush()?;
