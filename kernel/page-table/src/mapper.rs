@@ -172,7 +172,7 @@ impl<'memory, M: TableMemory> Tables<'memory, M> {
 
     fn break_leaf(&self, table: u64, slot: usize, address: u64) -> Entered {
         self.memory.swap(table, slot, 0);
-        let mut set = FlushSet::Nothing;
+        let mut set = FlushSet::nothing();
         set.add(address & !0xfff);
         Entered::Broken(OwedFlush::new(set, ()))
     }
@@ -192,7 +192,7 @@ impl<'memory, M: TableMemory> Tables<'memory, M> {
         let mut removal = Removal {
             range,
             releasable,
-            set: FlushSet::Nothing,
+            set: FlushSet::nothing(),
             detached,
         };
         if range.start < range.end {
@@ -215,13 +215,7 @@ impl<'memory, M: TableMemory> Tables<'memory, M> {
             } else if removal.releasable.start <= start && end <= removal.releasable.end {
                 self.memory.store(table, slot, 0);
                 let (from, to) = (start.max(removal.range.start), end.min(removal.range.end));
-                if (to - from) >> 12 <= FlushSet::MAX_PAGES as u64 {
-                    for page in (from..to).step_by(4096) {
-                        removal.set.add(page);
-                    }
-                } else {
-                    removal.set = FlushSet::Everything;
-                }
+                removal.set.add_table(&(from..to));
                 removal
                     .detached
                     .table(self.format.table_address(entry), level - 1);
@@ -233,7 +227,7 @@ impl<'memory, M: TableMemory> Tables<'memory, M> {
 
     /// Takes from every translation in `range` the accesses that are not in `keep`, which contains `READ`.
     pub fn narrow(&self, range: &Range<u64>, keep: Protection) -> OwedFlush<()> {
-        let mut set = FlushSet::Nothing;
+        let mut set = FlushSet::nothing();
         if range.start < range.end {
             self.narrow_in(self.root, ROOT_LEVEL, 0, range, keep, &mut set);
         }

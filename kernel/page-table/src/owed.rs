@@ -1,8 +1,22 @@
 //! The owed flush: a value that stands for translations that are gone from the table but perhaps not from TLBs.
 
+use core::ops::Range;
+
 /// What must be flushed.
+///
+/// It also says whether table pages were detached. Then a CPU may still *walk* through them: its paging-structure caches hold
+/// entries that point to them (Intel SDM volume 3, 4.10.3), it may use those for any address that shares the
+/// entry, at any time and without an access of the program, and it reads translations from such a page and sets accessed and
+/// dirty bits in it. So such a flush is answered only when it is done. Without a detached table the answer may come before the
+/// flush, as long as the CPU flushes before it can use a translation of the space again (4.10.4.4, delayed invalidation).
 #[derive(Clone, Copy, Debug)]
-pub enum FlushSet {
+pub struct FlushSet {
+    extent: Extent,
+    tables_detached: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Extent {
     /// Nothing was removed or narrowed.
     Nothing,
     /// These pages (the first `count`). Page by page this also drops all paging-structure caches (SDM volume 3, 4.10.4.1).
@@ -15,37 +29,65 @@ impl FlushSet {
     /// Above this many pages a full flush is cheaper than page by page.
     pub const MAX_PAGES: usize = 16;
 
+    /// Nothing to flush.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        FlushSet {
+            extent: Extent::Nothing,
+            tables_detached: false,
+        }
+    }
+
     /// Adds the page at `address`.
     pub fn add(&mut self, address: u64) {
-        match self {
-            FlushSet::Nothing => {
+        match &mut self.extent {
+            Extent::Nothing => {
                 let mut pages = [0; Self::MAX_PAGES];
                 pages[0] = address;
-                *self = FlushSet::Pages(pages, 1);
+                self.extent = Extent::Pages(pages, 1);
             }
-            FlushSet::Pages(pages, count) if *count < Self::MAX_PAGES => {
+            Extent::Pages(pages, count) if *count < Self::MAX_PAGES => {
                 pages[*count] = address;
                 *count += 1;
             }
-            FlushSet::Pages(..) => *self = FlushSet::Everything,
-            FlushSet::Everything => {}
+            Extent::Pages(..) => self.extent = Extent::Everything,
+            Extent::Everything => {}
+        }
+    }
+
+    /// Adds all pages of a range that is not empty, and notes that a table which translated it was detached.
+    pub fn add_table(&mut self, range: &Range<u64>) {
+        debug_assert!(range.start < range.end);
+        self.tables_detached = true;
+        if (range.end - range.start) / super::PAGE_SIZE > Self::MAX_PAGES as u64 {
+            self.extent = Extent::Everything;
+        } else {
+            for page in range.clone().step_by(super::PAGE_SIZE as usize) {
+                self.add(page);
+            }
         }
     }
 
     /// True if there is nothing to do.
     #[must_use]
     pub const fn is_nothing(&self) -> bool {
-        matches!(self, FlushSet::Nothing)
+        matches!(self.extent, Extent::Nothing)
     }
 
-    /// The pages, or `None` for everything.
+    /// The pages, or `None` for everything that is not global.
     #[must_use]
     pub fn pages(&self) -> Option<&[u64]> {
-        match self {
-            FlushSet::Nothing => Some(&[]),
-            FlushSet::Pages(pages, count) => Some(&pages[..*count]),
-            FlushSet::Everything => None,
+        match &self.extent {
+            Extent::Nothing => Some(&[]),
+            Extent::Pages(pages, count) => Some(&pages[..*count]),
+            Extent::Everything => None,
         }
+    }
+
+    /// True if page walkers of CPUs may still be in pages that are no tables any more: to be answered only after the flush.
+    #[must_use]
+    pub const fn tables_detached(&self) -> bool {
+        self.tables_detached
     }
 }
 

@@ -182,7 +182,12 @@ fn check(format: &'static Format, steps: &[Step]) -> Result<(), TestCaseError> {
                 let range = start..end;
                 let before = machine.count();
                 let owed = tables.remove(&range, &gap(&model, &range), Taken::default());
-                let taken = owed.discharge(|set| flush(&mut tlb, set));
+                let mut tables_detached = false;
+                let taken = owed.discharge(|set| {
+                    flush(&mut tlb, set);
+                    tables_detached = set.tables_detached();
+                });
+                prop_assert_eq!(tables_detached, !taken.tables.is_empty());
                 prop_assert!(taken.leaves.iter().all(|leaf| pages.contains(leaf)));
                 let mut translated = taken.leaves.len() as u64;
                 for (table, level) in taken.tables {
@@ -296,6 +301,35 @@ fn removing_everything_looks_at_few_entries() {
     let taken = owed.discharge(|set| full = set.pages().is_none());
     assert!(full && taken.tables.len() == 1 && taken.leaves.is_empty());
     assert!(*machine.touched.borrow() <= ENTRIES);
+}
+
+/// An invalidation that detached a table must not be answered before the flush: a page walk may be in that table.
+#[test]
+fn a_flush_tells_whether_page_walks_may_be_in_detached_tables() {
+    let machine = Machine::new();
+    let tables = Tables::new(&X86_64, ROOT, &machine);
+    let told = |range: std::ops::Range<u64>, releasable: std::ops::Range<u64>| {
+        let owed = tables.remove(&range, &releasable, Taken::default());
+        let mut told = None;
+        let taken = owed.discharge(|set| told = Some((set.tables_detached(), set.pages().map(<[u64]>::len))));
+        (told, taken.tables.len())
+    };
+    for page in 0..20 {
+        enter(&machine, page << 12, 1, page << 12);
+    }
+    // Leaves only, few and many.
+    assert_eq!(told(0..0x2000, 0..0x2000), (Some((false, Some(2))), 0));
+    assert_eq!(told(0x2000..0x1_4000, 0..0x1_4000), (Some((false, None)), 0));
+    // The table of level 1, by few pages and by its whole span, and then that of level 3.
+    enter(&machine, 0, 1, 0);
+    assert_eq!(told(0..0x1000, 0..span(2)), (Some((true, Some(1))), 1));
+    enter(&machine, 0, 1, 0);
+    assert_eq!(told(0..span(2), 0..span(2)), (Some((true, None)), 1));
+    assert_eq!(told(0..ADDRESS_END, 0..ADDRESS_END), (Some((true, None)), 1));
+    // Narrowing detaches nothing.
+    enter(&machine, 0, 1, 0);
+    let owed = tables.narrow(&(0..0x1000), Protection::READ);
+    owed.discharge(|set| assert!(!set.is_nothing() && !set.tables_detached()));
 }
 
 /// A table page may be freed only if no translation outside of the range needs it.
