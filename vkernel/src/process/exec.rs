@@ -4,15 +4,15 @@ use crate::host;
 use crate::kernel::kernel;
 use crate::linux::Errno;
 use crate::linux::flags::{
-    AT_BASE, AT_CLKTCK, AT_EGID, AT_ENTRY, AT_EUID, AT_EXECFN, AT_FLAGS, AT_GID, AT_HWCAP, AT_PAGESZ,
-    AT_PHDR, AT_PHENT, AT_PHNUM, AT_PLATFORM, AT_RANDOM, AT_SECURE, AT_UID,
+    AT_BASE, AT_CLKTCK, AT_EGID, AT_ENTRY, AT_EUID, AT_EXECFN, AT_FLAGS, AT_GID, AT_HWCAP, AT_MINSIGSTKSZ,
+    AT_PAGESZ, AT_PHDR, AT_PHENT, AT_PHNUM, AT_PLATFORM, AT_RANDOM, AT_SECURE, AT_UID,
 };
 use crate::memory::area::{Protection, Source};
 use crate::memory::space::{Placement, STACK_SIZE, STACK_TOP};
 use crate::memory::{AddressSpace, MemoryObject, page_ceiling, page_floor};
 use crate::process::Task;
 use crate::process::stack::{self, Arguments, Auxiliary};
-use crate::signal::deliver::AlternateStack;
+use crate::signal::deliver::{AlternateStack, largest_frame};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -108,6 +108,7 @@ pub fn load(file: &Arc<MemoryObject>, path: &[u8], strings: &Arguments) -> Resul
         Auxiliary::Value(AT_SECURE, 0),
         Auxiliary::Value(AT_HWCAP, host::hardware_capabilities()),
         Auxiliary::Value(AT_CLKTCK, CLOCK_TICKS),
+        Auxiliary::Value(AT_MINSIGSTKSZ, largest_frame()),
         Auxiliary::Bytes(AT_RANDOM, &random),
         Auxiliary::Bytes(AT_PLATFORM, b"x86_64\0"),
         Auxiliary::Bytes(AT_EXECFN, &path),

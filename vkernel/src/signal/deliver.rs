@@ -27,6 +27,21 @@ const HANDLER_CLEARS: u64 = 0x400 | 0x100 | 0x1_0000;
 /// Bytes of the `syscall` instruction.
 const SYSCALL_LENGTH: u64 = 2;
 
+/// Bytes of the FPU image in a frame.
+fn fpu_image_size() -> usize {
+    match FpuState::size() {
+        LEGACY_SIZE => LEGACY_SIZE,
+        extended => extended + size_of_val(&FPU_MAGIC_END),
+    }
+}
+
+/// Bytes of a stack that a frame takes at most: what programs are told by AT_MINSIGSTKSZ. CPUs with large registers need more
+/// than the constant that older programs know.
+pub fn largest_frame() -> u64 {
+    const ALIGNMENT: usize = 64 + 16 + 8;
+    (fpu_image_size() + size_of::<SignalFrame>() + ALIGNMENT) as u64
+}
+
 /// A thread's alternate stack for handlers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AlternateStack {
@@ -167,11 +182,7 @@ impl Task {
 
         let fpu_size = FpuState::size();
         let extended = fpu_size > LEGACY_SIZE;
-        let image_size = if extended {
-            fpu_size + size_of_val(&FPU_MAGIC_END)
-        } else {
-            fpu_size
-        };
+        let image_size = fpu_image_size();
         let fpu_address = top.wrapping_sub(image_size as u64) & !63;
         let frame_address = (fpu_address.wrapping_sub(size_of::<SignalFrame>() as u64) & !15).wrapping_sub(8);
 

@@ -208,6 +208,41 @@ fn alternate_stack() -> bool {
     inside && !(start..start + SIZE).contains(&STACK.load(Ordering::SeqCst))
 }
 
+/// A handler runs on an alternate stack of just the size that programs are told to be enough for a frame, plus what the handler itself
+/// takes; the frame stays inside.
+fn told_frame_size() -> bool {
+    const HANDLER: usize = 1024;
+    /// getauxval(3); the crate does not name it.
+    const AT_MINSIGSTKSZ: libc::c_ulong = 51;
+    // SAFETY: the call only looks a number up.
+    let told = unsafe { libc::getauxval(AT_MINSIGSTKSZ) } as usize;
+    let mut room = vec![0xa5_u8; 2 * (told + HANDLER)].into_boxed_slice();
+    let (below, stack) = room.split_at_mut(told + HANDLER);
+    handle(libc::SIGUSR2, note_stack, libc::SA_ONSTACK);
+    // SAFETY: the stack outlives its use.
+    unsafe {
+        let wish = libc::stack_t {
+            ss_sp: stack.as_mut_ptr().cast(),
+            ss_flags: 0,
+            ss_size: stack.len(),
+        };
+        libc::sigaltstack(&wish, null_mut());
+    }
+    let start = stack.as_ptr() as usize;
+    send(libc::SIGUSR2);
+    // SAFETY: no handler runs on it.
+    unsafe {
+        let off = libc::stack_t {
+            ss_sp: null_mut(),
+            ss_flags: libc::SS_DISABLE,
+            ss_size: 0,
+        };
+        libc::sigaltstack(&off, null_mut());
+    }
+    let inside = (start..start + told + HANDLER).contains(&STACK.load(Ordering::SeqCst));
+    told > 0 && inside && below.iter().all(|&byte| byte == 0xa5)
+}
+
 fn repaired_faults() -> bool {
     handle(libc::SIGSEGV, repair, 0);
     // SAFETY: pages of ours; the handler makes each accessible at its first access.
@@ -294,6 +329,7 @@ fn main() -> ExitCode {
     good &= check("a signal ends waits", ended_waits());
     good &= check("waits that go on", resumed_waits());
     good &= check("the alternate stack", alternate_stack());
+    good &= check("the size of a frame", told_frame_size());
     good &= check("repaired faults", repaired_faults());
     good &= check("registers", kept_registers());
     good &= check("a busy thread", between_threads());
