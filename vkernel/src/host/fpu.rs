@@ -13,6 +13,12 @@ const DEFAULT_MXCSR_MASK: u32 = 0xffbf;
 /// Where FXSAVE stores the bits of MXCSR that may be set.
 const MXCSR_MASK: usize = 28;
 
+/// Components of XCR0 that programs are given: x87, SSE, AVX and AVX-512 (Intel SDM volume 1, section 13.1). Tile registers are not
+/// among them: they would make every signal frame larger than the stacks that programs have for handlers.
+const COMPONENTS: u64 = 0b1110_0111;
+/// Bytes of the legacy region and the header, which every image has.
+const SMALLEST_EXTENDED: usize = LEGACY_SIZE + 64;
+
 static LAYOUT: spin::Once<FpuLayout> = spin::Once::new();
 
 /// What the processor's image looks like.
@@ -44,11 +50,19 @@ fn measure() -> FpuLayout {
     let (low, high): (u32, u32);
     // SAFETY: as above; register 0 always exists.
     unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack)) };
-    // SAFETY: as above. EBX is the size for the components that are turned on.
-    let size = unsafe { __cpuid_count(13, 0) }.ebx as usize;
+    let components = (u64::from(high) << 32 | u64::from(low)) & COMPONENTS;
+    let end_of = |component: u32| {
+        // SAFETY: as above. For a component that is turned on, EAX is its size and EBX where it begins (13.4.3).
+        let leaf = unsafe { __cpuid_count(13, component) };
+        leaf.eax as usize + leaf.ebx as usize
+    };
+    let size = (2..64)
+        .filter(|component| components >> component & 1 != 0)
+        .map(end_of)
+        .fold(SMALLEST_EXTENDED, usize::max);
     FpuLayout {
         size,
-        components: u64::from(high) << 32 | u64::from(low),
+        components,
         mxcsr_mask,
     }
 }
