@@ -72,7 +72,7 @@ pub fn init_kernel(boot: &BootInfo) {
         assert!(built.is_ok(), "too little memory for the kernel's page table");
     }
     // SAFETY: the table maps the running code, the stack (in the direct map), and all data, as they are mapped now.
-    unsafe { paging::write_cr3(kernel_root()) };
+    unsafe { paging::load_root(kernel_root(), 0, false) };
     paging::flush_all_with_global();
 }
 

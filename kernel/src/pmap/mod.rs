@@ -7,13 +7,12 @@
 //!
 //! The invalidation protocol is written down, with the argument why it is right, in docs/src/design/memory.md.
 
-mod active;
+mod cpu;
+mod hardware;
 pub mod kernel_space;
-mod shootdown;
 mod space;
 mod tables;
 
-pub use active::switch_to;
+pub use cpu::{on_shootdown, serve, switch_to};
 pub use kernel_space::{init_kernel, kernel_root, map_device, map_device_as};
-pub use shootdown::{on_shootdown, serve};
 pub use space::{Commit, EnterError, Pmap, RemovedTables, Target};

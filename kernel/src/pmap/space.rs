@@ -1,13 +1,14 @@
 //! One address space's page table: entering, removing and narrowing translations, with the flush that each owes.
 
 use super::tables::{DIRECT_MAP, DetachedTables, FreshTables};
-use super::{kernel_space, shootdown};
+use super::{cpu, kernel_space};
 use crate::mm::frame::{self, Frame, Need};
 use crate::mm::{FrameChain, physical};
 use crate::sync::{Rank, SpinLock, SpinLockGuard};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use dragonet_abi::Errno;
+use invalidation::Space;
 use page_table::{
     Attributes, CacheMode, Entered, Interlock, NoMemory, Protection, Stamp, Tables, X86_64, release_subtree,
 };
@@ -15,6 +16,9 @@ use x86_64::PhysAddr;
 
 /// First table slot of the kernel's half.
 const KERNEL_SLOTS: usize = 256;
+
+/// Ids of spaces: no two pmaps ever have the same.
+static NEXT_SPACE: AtomicU64 = AtomicU64::new(1);
 
 /// Where a translation leads.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +68,8 @@ impl Drop for RemovedTables<'_> {
 /// A page table with the kernel's half and the CPUs that run it.
 pub struct Pmap {
     root: PhysAddr,
-    /// CPUs that may hold translations, a bit each. See `active`.
-    active: AtomicU64,
+    /// Who uses translations, and how often some were taken away.
+    space: Space<AtomicU64>,
     /// The interlock's present, for those who take a stamp without the lock.
     stamp: AtomicU64,
     /// Resident pages and table pages; changed under the lock where it is held anyway.
@@ -93,7 +97,7 @@ impl Pmap {
         }
         Ok(Pmap {
             root,
-            active: AtomicU64::new(0),
+            space: Space::new(NEXT_SPACE.fetch_add(1, Ordering::Relaxed)),
             stamp: AtomicU64::new(0),
             resident: AtomicU64::new(0),
             tables: AtomicU64::new(1),
@@ -106,9 +110,14 @@ impl Pmap {
         self.root
     }
 
-    /// CPUs that may hold translations, a bit each.
+    /// What other CPUs must know of it.
+    pub(super) fn space(&self) -> &Space<AtomicU64> {
+        &self.space
+    }
+
+    /// CPUs that run it now, a bit each.
     pub fn active(&self) -> u64 {
-        self.active.load(Ordering::SeqCst)
+        self.space.active()
     }
 
     /// Pages that are mapped now.
@@ -119,14 +128,6 @@ impl Pmap {
     /// Pages that the table itself takes.
     pub fn table_pages(&self) -> u64 {
         self.tables.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn activate(&self, cpu: usize) {
-        self.active.fetch_or(1 << cpu, Ordering::SeqCst);
-    }
-
-    pub(super) fn deactivate(&self, cpu: usize) {
-        self.active.fetch_and(!(1 << cpu), Ordering::SeqCst);
     }
 
     fn table(&self) -> Tables<'static, super::tables::DirectMap> {
@@ -185,7 +186,7 @@ impl Pmap {
                 Ok(Entered::Same) => break Ok(()),
                 Ok(Entered::Broken(owed)) => {
                     self.resident.fetch_sub(1, Ordering::Relaxed);
-                    owed.discharge(|set| shootdown::flush(interlock.irqs(), self, set));
+                    owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
                 }
                 Err(error) => break Err(error),
             }
@@ -212,7 +213,7 @@ impl Pmap {
         }
         let page = address..address + page_table::PAGE_SIZE;
         let owed = self.table().remove(&page, &(0..0), DetachedTables::default());
-        let detached = owed.discharge(|set| shootdown::flush(interlock.irqs(), self, set));
+        let detached = owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
         self.resident
             .fetch_sub(detached.release(&X86_64).pages, Ordering::Relaxed);
         if !insert() {
@@ -232,7 +233,7 @@ impl Pmap {
         let mut interlock = self.interlock.lock();
         self.invalidate(&mut interlock, range);
         let owed = self.table().remove(range, releasable, DetachedTables::default());
-        let detached = owed.discharge(|set| shootdown::flush(interlock.irqs(), self, set));
+        let detached = owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
         RemovedTables { pmap: self, detached }
     }
 
@@ -241,7 +242,7 @@ impl Pmap {
         let mut interlock = self.interlock.lock();
         self.invalidate(&mut interlock, range);
         let owed = self.table().narrow(range, keep);
-        owed.discharge(|set| shootdown::flush(interlock.irqs(), self, set));
+        owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
     }
 
     /// Copies from a mapped page, from `address` to at most the end of its page, and returns how much. `None` if the page is not
@@ -293,7 +294,7 @@ impl Drop for Pmap {
             "an address space goes away while CPUs {:#b} run in it",
             self.active()
         );
-        // Nobody runs it, so nothing of it is in any TLB: every CPU that did has loaded another root since.
+        // Nobody runs it and nobody will: what a CPU still has under a tag of it is dropped before the tag is used again.
         let mut free = FrameChain::new();
         // SAFETY: the root is this pmap's and nobody uses it any more.
         let slots = unsafe { physical::words(self.root) };

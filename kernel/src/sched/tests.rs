@@ -153,14 +153,26 @@ const PING_PONGS: u64 = 2000;
 
 fn ping_pong() -> Result<(), &'static str> {
     ROUNDS.store(0, Ordering::SeqCst);
-    *PARTNER.lock() = Some(current());
+    let me = current();
+    *PARTNER.lock() = Some(me.clone());
     spawn_kernel_thread(pong, 16, u64::MAX).map_err(|_| "no memory for a thread")?;
     let end = clock::now() + 60 * SECOND;
+    // A round begun before the partner has taken our place would wake ourselves instead of it.
+    while PARTNER
+        .lock()
+        .as_ref()
+        .is_some_and(|partner| Arc::ptr_eq(partner, &me))
+    {
+        park(end);
+        if clock::now() > end {
+            return Err("the partner never began");
+        }
+    }
     while ROUNDS.load(Ordering::SeqCst) < PING_PONGS {
         if clock::now() > end {
             return Err("a wake-up was lost");
         }
-        // Even rounds are ours: the partner's thread is in PARTNER once it has begun.
+        // Even rounds are ours.
         if ROUNDS.load(Ordering::SeqCst).is_multiple_of(2) {
             let partner = PARTNER.lock().clone();
             ROUNDS.fetch_add(1, Ordering::SeqCst);
@@ -179,6 +191,7 @@ fn pong() {
     let me = current();
     let partner = PARTNER.lock().replace(me);
     let Some(partner) = partner else { return };
+    unpark(&partner);
     while ROUNDS.load(Ordering::SeqCst) < PING_PONGS {
         if ROUNDS.load(Ordering::SeqCst) % 2 == 1 {
             ROUNDS.fetch_add(1, Ordering::SeqCst);

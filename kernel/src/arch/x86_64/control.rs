@@ -4,7 +4,7 @@ use super::features::Features;
 use super::{fpu, syscall};
 use core::sync::atomic::Ordering;
 use x86_64::instructions::tables;
-use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr4, Cr4Flags, Efer, EferFlags};
 use x86_64::registers::model_specific::Msr;
 
 /// Page attribute table (SDM 3A 12.12).
@@ -23,6 +23,7 @@ fn cr4_for(features: &Features) -> Cr4Flags {
     flags.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, features.smap);
     flags.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, features.umip);
     flags.set(Cr4Flags::OSXSAVE, features.xsave);
+    flags.set(Cr4Flags::PCID, features.pcid);
     flags
 }
 
@@ -42,6 +43,9 @@ pub(super) unsafe fn init(index: usize, features: &Features) {
             // Read-only pages bind the kernel too; AC of programs is honoured.
             cr0.insert(Cr0Flags::WRITE_PROTECT | Cr0Flags::ALIGNMENT_MASK);
         });
+        // CR4.PCIDE can be set only while the identifier in CR3 is 0 (SDM 3A 4.10.1): bits 11:0, which may hold cache attributes of the
+        // loader's.
+        Cr3::write_raw(Cr3::read_raw().0, 0);
         Cr4::write(cr4_for(features));
         if features.pat {
             Msr::new(PAT).write(page_table::PAT);

@@ -28,6 +28,8 @@ pub struct Features {
     pub xsave: bool,
     /// Process-context identifiers.
     pub pcid: bool,
+    /// INVPCID.
+    pub invpcid: bool,
     /// Page attribute table.
     pub pat: bool,
     /// Physical address width in bits.
@@ -79,6 +81,7 @@ fn read(cpuid: &CpuId<CpuIdReaderNative>) -> Features {
             .is_some_and(|info| info.has_invariant_tsc()),
         xsave: basic_has(|info| info.has_xsave()),
         pcid: basic_has(|info| info.has_pcid()),
+        invpcid: extended_has(|info| info.has_invpcid()),
         pat: basic_has(|info| info.has_pat()),
         physical_bits: cpuid
             .get_processor_capacity_feature_info()
@@ -146,6 +149,7 @@ impl Features {
             (self.invariant_tsc, "invariant-tsc"),
             (self.xsave, "xsave"),
             (self.pcid, "pcid"),
+            (self.invpcid, "invpcid"),
             (self.pat, "pat"),
             (self.machine_check, "mce"),
             (self.vmx, "vmx"),

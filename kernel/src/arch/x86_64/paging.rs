@@ -18,28 +18,53 @@ pub fn read_cr3() -> PhysAddr {
     Cr3::read_raw().0.start_address()
 }
 
-/// Loads CR3, which also drops every non-global translation of this CPU (SDM 3A 4.10.4.1; PCIDs are off).
+/// In the operand of MOV to CR3: keep what the CPU has under the identifier.
+const KEEP: u64 = 1 << 63;
+
+/// Loads CR3 under a process-context identifier, 0 to 4095. Without `keep` this drops every translation and paging-structure entry
+/// under that identifier that is not global (SDM 3A 4.10.4.1). Where the CPU has no identifiers it drops all that are not global.
 ///
 /// # Safety
 /// 1. `root` is a complete page table that maps the kernel, the running stack included, as the one in use does.
 /// 2. It stays alive for as long as it is in use.
-pub unsafe fn write_cr3(root: PhysAddr) {
-    // SAFETY: the caller's 1 and 2.
-    unsafe { asm!("mov cr3, {}", in(reg) root.as_u64(), options(nostack, preserves_flags)) };
+/// 3. With `keep`: what the CPU has under the identifier are translations that the table still makes.
+#[inline]
+pub unsafe fn load_root(root: PhysAddr, identifier: u16, keep: bool) {
+    debug_assert!(identifier < 1 << 12);
+    let mut value = root.as_u64();
+    // Bits 63 and 11:0 mean something else, or fault, while CR4.PCIDE is clear.
+    if super::cpu::features().pcid {
+        value |= u64::from(identifier);
+        if keep {
+            value |= KEEP;
+        }
+    }
+    // SAFETY: the caller's promises.
+    unsafe { asm!("mov cr3, {}", in(reg) value, options(nostack, preserves_flags)) };
 }
 
-/// Drops this CPU's translations of one page, global ones too, and its paging-structure cache entries.
+/// Drops this CPU's translations of one page under the current identifier, global ones under any, and the current identifier's
+/// paging-structure cache entries (SDM 3A 4.10.4.1).
 pub fn flush_page(page: VirtAddr) {
     // SAFETY: dropping a translation only makes the CPU walk again.
     unsafe { asm!("invlpg [{}]", in(reg) page.as_u64(), options(nostack, preserves_flags)) };
 }
 
-/// Drops all of this CPU's translations but the global ones.
-pub fn flush_all_non_global() {
-    // SAFETY: loads what is there. Reading and writing back raw keeps every bit.
-    unsafe {
-        asm!("mov {scratch}, cr3", "mov cr3, {scratch}", scratch = out(reg) _, options(nostack, preserves_flags));
+/// Drops every translation and paging-structure entry under `identifier` that is not global, with INVPCID (SDM 3A 4.10.4.1, type 1). False
+/// if the CPU does not have the instruction.
+pub fn flush_identifier(identifier: u16) -> bool {
+    const SINGLE_CONTEXT: u64 = 1;
+    let features = super::cpu::features();
+    if !features.invpcid || !features.pcid {
+        return false;
     }
+    let descriptor = [u64::from(identifier), 0];
+    // SAFETY: the CPU has the instruction, the descriptor's reserved bits are clear, and dropping translations only makes the CPU
+    // walk again.
+    unsafe {
+        asm!("invpcid {}, [{}]", in(reg) SINGLE_CONTEXT, in(reg) &descriptor, options(nostack, preserves_flags, readonly));
+    }
+    true
 }
 
 /// Drops all of this CPU's translations, global ones too: by changing CR4.PGE (SDM 3A 4.10.4.1).

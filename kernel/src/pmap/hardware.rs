@@ -1,0 +1,77 @@
+//! The instructions behind the invalidation protocol, and what is counted of it.
+
+use crate::arch::apic::{self, Vector};
+use crate::arch::irq::IrqsOff;
+use crate::arch::paging;
+use crate::debug::counters;
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
+use dragonet_abi::counters::Counter;
+use invalidation::{Event, Machine};
+use x86_64::{PhysAddr, VirtAddr};
+
+/// This CPU, with interrupts off for as long as it lives.
+pub(super) struct Hardware<'irqs>(PhantomData<&'irqs IrqsOff>);
+
+impl<'irqs> Hardware<'irqs> {
+    pub(super) fn new(_irqs: &'irqs IrqsOff) -> Self {
+        Hardware(PhantomData)
+    }
+}
+
+impl Machine for Hardware<'_> {
+    type Word = AtomicU64;
+
+    #[inline]
+    fn load_root(&self, root: u64, tag: u16, keep: bool) {
+        counters::count(Counter::Cr3Load);
+        // SAFETY: `cpu::switch_to` passes the root of a pmap that its caller keeps alive, or the kernel's own: both have the kernel's half, so the
+        // kernel goes on; the program's half belongs to the caller's thread.
+        unsafe { paging::load_root(PhysAddr::new(root), tag, keep) };
+    }
+
+    #[inline]
+    fn flush_page(&self, address: u64) {
+        paging::flush_page(VirtAddr::new_truncate(address));
+    }
+
+    #[inline]
+    fn flush_tag(&self, root: u64, tag: u16) {
+        if paging::flush_identifier(tag) {
+            return;
+        }
+        // SAFETY: this root is loaded already.
+        unsafe { paging::load_root(PhysAddr::new(root), tag, false) };
+    }
+
+    fn interrupt(&self, cpu: usize) {
+        apic::send(cpu, Vector::Shootdown);
+    }
+
+    #[inline]
+    fn barrier(&self) {
+        // The read-modify-write before it is a locked instruction, which orders loads after it (SDM 3A 9.2.3.9).
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    #[inline]
+    fn relax(&self) {
+        core::hint::spin_loop();
+    }
+
+    #[inline]
+    fn note(&self, event: Event) {
+        match event {
+            Event::PagesFlushed(pages) => counters::count_n(Counter::FlushPage, pages),
+            Event::TagFlushed => counters::count(Counter::FlushAll),
+            Event::Shootdown(_) => counters::count(Counter::Shootdown),
+            Event::ShootdownAvoided => counters::count(Counter::IpiAvoided),
+            Event::RootKept
+            | Event::RootFlushed
+            | Event::TagEvicted
+            | Event::AnsweredEarly
+            | Event::NestedFlushed
+            | Event::GuestFlushed => {}
+        }
+    }
+}
