@@ -41,6 +41,12 @@ pub const ALL: &[Scenario] = &[
     qemu("hello-cd-uefi").boot(Boot::UefiCd).exec(HELLO).prints(GREETING),
     qemu("kernel-tests").smp(4).append("test=all").prints(&[PASSED]),
 
+    // Broken rules on locks are caught where they are broken.
+    qemu("lock-order-broken").append("test=crash::lock_order").status(101)
+        .prints(&["dragonet: panic", "lock order: taking Umtx while holding WaitQueue"]),
+    qemu("copy-under-a-lock").append("test=crash::copy_under_a_lock").status(101)
+        .prints(&["dragonet: panic", "user copy while holding Umtx"]),
+
     // The boot protocol's promises, by every way of booting.
     qemu("boot-protocol-direct").smp(4).conformance(true),
     qemu("boot-protocol-cd").boot(Boot::Cd).conformance(true),
