@@ -81,6 +81,10 @@ counters! {
     ThreadExit = "thread_exits";
     /// Processes that ended.
     ProcessExit = "process_exits";
+    /// RUN ended because its vmspace was destroyed.
+    RunDestroyed = "runs_destroyed";
+    /// Pages mapped beside the one that faulted, because they were there.
+    PageMappedAround = "pages_mapped_around";
 }
 
 /// Count of counters.

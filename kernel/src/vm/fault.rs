@@ -4,7 +4,8 @@
 //! pmap's lock if nothing was invalidated there since the stamp. It shares no lock with faults in other address
 //! spaces, and no memory is allocated for bookkeeping.
 
-use super::region::{Overlay, Region};
+use super::around::{Neighbours, neighbours};
+use super::region::{Overlay, Region, Role};
 use super::vmspace::{Vmspace, to_table};
 use super::vpage;
 use crate::debug::counters;
@@ -49,6 +50,22 @@ impl Access {
             user: code & 4 != 0,
         }
     }
+
+    /// True if a mapping with these rights allows it.
+    pub(super) const fn allowed_by(self, protection: Protection) -> bool {
+        protection.contains(Protection::READ)
+            && (!self.write || protection.contains(Protection::WRITE))
+            && (!self.execute || protection.contains(Protection::EXECUTE))
+    }
+}
+
+/// Whether a fault also maps what is there beside its page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Around {
+    /// The page alone.
+    No,
+    /// Its neighbours too, if the access is no store.
+    Yes,
 }
 
 /// Why a fault cannot be resolved.
@@ -56,6 +73,8 @@ impl Access {
 pub enum FaultError {
     /// Nothing is mapped there.
     NotMapped,
+    /// A guard: addresses that are reserved so that nothing is there.
+    Guard,
     /// The mapping does not allow the access.
     Protection,
     /// The mapping's virtual page table has no valid entry.
@@ -75,7 +94,7 @@ impl FaultError {
         let cause = match self {
             FaultError::Protection | FaultError::VpagetableDenied => 1,
             FaultError::VpagetableReserved => 1 | 8,
-            FaultError::NotMapped | FaultError::Vpagetable | FaultError::OutOfMemory => 0,
+            FaultError::NotMapped | FaultError::Guard | FaultError::Vpagetable | FaultError::OutOfMemory => 0,
         };
         cause | (access.write as u64) << 1 | (access.user as u64) << 2 | (access.execute as u64) << 4
     }
@@ -97,9 +116,14 @@ impl Vmspace {
     /// # Errors
     /// [`FaultError`].
     pub fn handle_fault(&self, address: u64, access: Access) -> Result<(), FaultError> {
+        self.resolve(address, access, Around::Yes)
+    }
+
+    /// [`Self::handle_fault`], with or without the neighbours.
+    pub(super) fn resolve(&self, address: u64, access: Access, around: Around) -> Result<(), FaultError> {
         let page = address & !(PAGE_SIZE - 1);
         for _ in 0..ATTEMPTS {
-            match self.attempt(page, access)? {
+            match self.attempt(page, access, around)? {
                 Attempt::Done => break,
                 Attempt::Again => core::hint::spin_loop(),
             }
@@ -108,20 +132,31 @@ impl Vmspace {
         Ok(())
     }
 
-    fn attempt(&self, page: u64, access: Access) -> Result<Attempt, FaultError> {
+    fn attempt(&self, page: u64, access: Access, around: Around) -> Result<Attempt, FaultError> {
         let stamp = self.pmap().stamp();
-        let (region, distance) = {
+        let (region, entry) = {
             let map = self.map.lock();
             let entry = map.find(page).ok_or(FaultError::NotMapped)?;
-            (entry.payload.clone(), page - entry.start)
+            (entry.payload.clone(), entry.range())
         };
+        match region.role {
+            Role::Memory | Role::Stack => {}
+            Role::Guard => return Err(FaultError::Guard),
+            Role::Ungrown => {
+                self.grow_stack(page, access)?;
+                return Ok(Attempt::Again);
+            }
+        }
+        let distance = page - entry.start;
         let protection = region.protection;
-        if !protection.contains(Protection::READ)
-            || access.write && !protection.contains(Protection::WRITE)
-            || access.execute && !protection.contains(Protection::EXECUTE)
-        {
+        if !access.allowed_by(protection) {
             return Err(FaultError::Protection);
         }
+        let neighbours = if around == Around::Yes && !access.write {
+            neighbours(&region, &entry, page)
+        } else {
+            Neighbours::new()
+        };
         match (region.root, &region.overlay) {
             (Some(root), _) => {
                 let index = region.offset + distance;
@@ -137,21 +172,30 @@ impl Vmspace {
                     Protection::EXECUTE,
                     protection.contains(Protection::EXECUTE) && found.executable,
                 );
-                self.enter_page(page, &region, found.page, allowed, stamp)
+                self.enter_page(page, &region, found.page, allowed, &neighbours, stamp)
             }
-            (None, Some(overlay)) => self.attempt_private(page, access, &region, overlay, distance, stamp),
+            (None, Some(overlay)) if access.write => {
+                self.attempt_copy(page, &region, overlay, distance, stamp)
+            }
+            (None, Some(_)) => match region.resident(distance) {
+                Some(target) => self.enter(page, target, &neighbours, stamp),
+                None => {
+                    let index = (region.offset + distance) / PAGE_SIZE;
+                    let allowed = protection - Protection::WRITE;
+                    self.enter_page(page, &region, index, allowed, &neighbours, stamp)
+                }
+            },
             (None, None) => {
                 let index = (region.offset + distance) / PAGE_SIZE;
-                self.enter_page(page, &region, index, protection, stamp)
+                self.enter_page(page, &region, index, protection, &neighbours, stamp)
             }
         }
     }
 
-    /// A private mapping of an object: the copy if there is one, the object's page read-only, or a new copy.
-    fn attempt_private(
+    /// A store to a private mapping of an object: the copy if there is one, or a new copy.
+    fn attempt_copy(
         &self,
         page: u64,
-        access: Access,
         region: &Region,
         overlay: &Overlay,
         distance: u64,
@@ -165,10 +209,7 @@ impl Vmspace {
                 protection: to_table(region.protection),
                 cache: CacheMode::WriteBack,
             };
-            return self.enter(page, target, stamp);
-        }
-        if !access.write {
-            return self.enter_page(page, region, index, region.protection - Protection::WRITE, stamp);
+            return self.enter(page, target, &[], stamp);
         }
         overlay
             .object
@@ -200,6 +241,7 @@ impl Vmspace {
         region: &Region,
         index: u64,
         protection: Protection,
+        neighbours: &[(u64, Target)],
         stamp: Stamp,
     ) -> Result<Attempt, FaultError> {
         let (physical, cache) = region.object.page(index).map_err(|error| match error {
@@ -213,12 +255,19 @@ impl Vmspace {
                 protection: to_table(protection),
                 cache,
             },
+            neighbours,
             stamp,
         )
     }
 
-    fn enter(&self, page: u64, target: Target, stamp: Stamp) -> Result<Attempt, FaultError> {
-        match self.pmap().enter(page, target, stamp) {
+    fn enter(
+        &self,
+        page: u64,
+        target: Target,
+        neighbours: &[(u64, Target)],
+        stamp: Stamp,
+    ) -> Result<Attempt, FaultError> {
+        match self.pmap().enter(page, target, neighbours, stamp) {
             Ok(()) => Ok(Attempt::Done),
             Err(EnterError::Stale) => Ok(Attempt::Again),
             Err(EnterError::OutOfMemory) => Err(FaultError::OutOfMemory),

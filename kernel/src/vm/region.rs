@@ -1,9 +1,26 @@
 //! What a map entry is: object, offset, rights and kind.
 
 use super::object::MemoryObject;
+use super::vmspace::to_table;
+use crate::pmap::Target;
 use alloc::sync::Arc;
+use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::{Protection, Vpte};
+use page_table::CacheMode;
 use vm_map::Payload;
+
+/// What an entry is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Memory.
+    Memory,
+    /// Memory of a stack, which takes over addresses from an [`Role::Ungrown`] entry right below.
+    Stack,
+    /// Reserved for the stack right above.
+    Ungrown,
+    /// Reserved for nothing.
+    Guard,
+}
 
 /// A private mapping's own pages.
 #[derive(Clone, Debug)]
@@ -17,6 +34,7 @@ pub(super) struct Overlay {
 /// Payload of a map entry.
 #[derive(Clone, Debug)]
 pub(super) struct Region {
+    pub(super) role: Role,
     pub(super) object: Arc<MemoryObject>,
     /// Byte in the object that the entry's start corresponds to. With a virtual page table: index of the entry's start.
     pub(super) offset: u64,
@@ -40,6 +58,34 @@ impl Region {
             protection
         }
     }
+
+    /// True if there is memory behind the entry.
+    pub(super) fn is_memory(&self) -> bool {
+        matches!(self.role, Role::Memory | Role::Stack)
+    }
+
+    /// What a load `distance` bytes into the entry would be given, if the page is there already. Not for virtual page tables.
+    pub(super) fn resident(&self, distance: u64) -> Option<Target> {
+        let at = |physical, protection| Target {
+            physical,
+            protection: to_table(protection),
+            cache: CacheMode::WriteBack,
+        };
+        let index = (self.offset + distance) / PAGE_SIZE;
+        let Some(overlay) = &self.overlay else {
+            return Some(at(self.object.resident_page(index)?, self.protection));
+        };
+        match overlay
+            .object
+            .resident_page((overlay.offset + distance) / PAGE_SIZE)
+        {
+            Some(copy) => Some(at(copy, self.protection)),
+            None => Some(at(
+                self.object.resident_page(index)?,
+                self.protection - Protection::WRITE,
+            )),
+        }
+    }
 }
 
 impl Payload for Region {
@@ -48,6 +94,18 @@ impl Payload for Region {
         if let Some(overlay) = &mut self.overlay {
             overlay.offset += bytes;
         }
+    }
+
+    fn retreat(&mut self, bytes: u64) -> bool {
+        let overlay = self.overlay.as_ref().map_or(u64::MAX, |overlay| overlay.offset);
+        if self.offset < bytes || overlay < bytes {
+            return false;
+        }
+        self.offset -= bytes;
+        if let Some(overlay) = &mut self.overlay {
+            overlay.offset -= bytes;
+        }
+        true
     }
 }
 
@@ -60,6 +118,10 @@ pub enum EntryKind {
     Private,
     /// Translated by a virtual page table with this root.
     Vpagetable(Vpte),
+    /// Reserved for the stack right above.
+    Ungrown,
+    /// A guard.
+    Guard,
 }
 
 /// An entry as shown to those who inspect a vmspace.
