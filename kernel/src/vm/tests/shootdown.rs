@@ -36,7 +36,7 @@ fn current_space() -> Option<Arc<Vmspace>> {
 }
 
 /// Loads the vmspace, or nothing, on this CPU.
-fn enter(space: Option<&Vmspace>) {
+pub(super) fn enter(space: Option<&Vmspace>) {
     let guard = IrqGuard::new();
     pmap::switch_to(guard.witness(), space);
 }
@@ -85,7 +85,7 @@ fn watch(space: &Vmspace, stale: fn(u64, u64) -> bool) {
 }
 
 /// Writes a word through the MMU; false if the address cannot be written.
-fn store(space: &Vmspace, address: u64, value: u64) -> bool {
+pub(super) fn store(space: &Vmspace, address: u64, value: u64) -> bool {
     loop {
         if copy::write(address, &value).is_ok() {
             ACCESSES.fetch_add(1, Ordering::Relaxed);
