@@ -87,7 +87,7 @@ pub const ALL: &[Scenario] = &[
     // System calls with all kinds of wrong arguments; programs that misbehave die alone, with a reason; threads, waits,
     // channels and processes in a hurry.
     qemu("syscall-errors").smp(4).exec("syscall-errors").prints(&[" ... ok", PASSED]),
-    qemu("misbehaving-programs").smp(4).exec("crash all").prints(&["page fault", PASSED]),
+    qemu("misbehaving-programs").smp(4).exec("crash all").prints(&["page fault", "in a guard page", PASSED]),
     qemu("torture-basics").smp(4).exec("torture-basics").prints(&["seed", PASSED]),
 
     // Boots that cannot work say why.
