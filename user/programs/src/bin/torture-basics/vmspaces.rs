@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::{Advice, MapFlags, MapRequest, Protection, Vpte};
+use dragonet_abi::process::ThreadControl;
 use dragonet_abi::time::FOREVER;
 use dragonet_abi::vmspace::{RUN_DESTROYED, RUN_SYSCALL, RUN_TIMEOUT, RegisterFrame, RunState};
 use dragonet_abi::{Errno, Handle, Rights};
@@ -33,6 +34,7 @@ const LOOP_AT: u64 = CODE + 16;
 
 pub fn run(random: &mut Random) -> Result<(), Problem> {
     destroyed_in_use()?;
+    destroyed_while_waiting_for_a_cpu()?;
     number_given_again()?;
     all_at_once(random)
 }
@@ -155,6 +157,35 @@ fn destroyed_in_use() -> Result<(), Problem> {
         )));
     }
     Ok(())
+}
+
+/// A thread that wants to go on in the vmspace but has no CPU hears of its end when it gets one.
+fn destroyed_while_waiting_for_a_cpu() -> Result<(), Problem> {
+    let pin = |mask| {
+        syscall::thread_control(Handle::SELF_THREAD, ThreadControl::SetAffinity, mask)
+            .map_err(doing("setting an affinity"))
+    };
+    pin(1)?;
+    let outcome = (0..4).try_for_each(|round| {
+        let vmspace = create(round).map_err(doing("making a vmspace"))?;
+        let handle = vmspace.get();
+        let runner = thread::Builder::new()
+            .affinity(1)
+            .spawn(move || run_program(handle, LOOP_AT, FOREVER));
+        let runner = runner.map_err(doing("starting a thread"))?;
+        // It loops on this CPU until its time is over; then this thread goes on, and it waits.
+        time::sleep(Duration::from_millis(1));
+        syscall::vmspace_destroy(vmspace).map_err(|(_, errno)| Problem::Refused("destroying", errno))?;
+        match runner.join() {
+            Some(Ok(state)) if state.reason == RUN_DESTROYED => Ok(()),
+            Some(Err(Errno::EBADF)) => Ok(()),
+            other => Err(Problem::Wrong(alloc::format!(
+                "RUN in a vmspace that was destroyed gave {other:x?}"
+            ))),
+        }
+    });
+    pin(u64::MAX)?;
+    outcome
 }
 
 /// The user's own number for a vmspace is no key to it (e1ea8b243e): given again, it names the new one and never the old.
