@@ -24,6 +24,7 @@ pub mod startup;
 pub mod system;
 pub mod time;
 pub mod virtual_interrupt;
+pub mod vmm;
 pub mod vmspace;
 
 pub use errno::Errno;

@@ -17,6 +17,7 @@ pub mod channel;
 pub mod console;
 pub mod console_protocol;
 pub mod exit;
+pub mod guest;
 pub mod handle;
 pub mod log;
 pub mod memory;

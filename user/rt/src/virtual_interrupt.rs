@@ -4,9 +4,11 @@
 //! [`set_handler`].
 
 use crate::syscall;
+use crate::syscall::raw::system_call;
 use core::mem;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use dragonet_abi::virtual_interrupt::InterruptFrame;
+use dragonet_abi::vmm::GUEST_CODE_SELECTOR;
 use dragonet_abi::{Errno, SyscallNumber};
 
 /// The program's handler, 0 = none. All threads that enable a handler share it.
@@ -46,10 +48,11 @@ unsafe extern "C" fn enter() -> ! {
         "call {dispatch}",
         "mov rdi, rbx",
         "mov eax, {virq_return}",
-        "syscall",
+        system_call!(),
         "ud2",
         dispatch = sym dispatch,
         virq_return = const SyscallNumber::VirqReturn as u64,
+        guest = const GUEST_CODE_SELECTOR,
     )
 }
 

@@ -1,8 +1,26 @@
-//! The `syscall` instruction.
+//! The instruction that makes a system call: `syscall`, or `vmcall` in guest mode, which the selector in CS tells.
 
 use core::arch::asm;
 use dragonet_abi::channel::{Message, MessageInfo};
+use dragonet_abi::vmm::GUEST_CODE_SELECTOR;
 use dragonet_abi::{Errno, SyscallNumber};
+
+/// The instruction for the mode that the thread is in. RCX is changed by `syscall` anyway. Needs the operand `guest`, the selector that
+/// CS has in guest mode.
+macro_rules! system_call {
+    () => {
+        "mov ecx, cs
+        cmp ecx, {guest}
+        je 2f
+        syscall
+        jmp 3f
+        2:
+        vmcall
+        3:"
+    };
+}
+
+pub(crate) use system_call;
 
 /// Makes any system call, even one that does not exist, and returns `rax` as it came back.
 ///
@@ -15,7 +33,7 @@ pub unsafe fn call_number(number: u64, arguments: [u64; 6]) -> i64 {
     // SAFETY: the kernel changes rax, rcx and r11 and, of memory, what the call says; the caller answers for the latter.
     unsafe {
         asm!(
-            "syscall",
+            system_call!(),
             inlateout("rax") number as i64 => result,
             in("rdi") arguments[0],
             in("rsi") arguments[1],
@@ -23,8 +41,9 @@ pub unsafe fn call_number(number: u64, arguments: [u64; 6]) -> i64 {
             in("r10") arguments[3],
             in("r8") arguments[4],
             in("r9") arguments[5],
-            lateout("rcx") _,
+            out("rcx") _,
             lateout("r11") _,
+            guest = const GUEST_CODE_SELECTOR,
             options(nostack),
         );
     }
@@ -66,7 +85,7 @@ pub(super) fn call_with_message(
     // SAFETY: channel calls touch no memory of the caller, only the registers named here.
     unsafe {
         asm!(
-            "syscall",
+            system_call!(),
             inlateout("rax") number as u64 as i64 => result,
             in("rdi") first,
             inlateout("rsi") second => info,
@@ -76,8 +95,9 @@ pub(super) fn call_with_message(
             inlateout("r9") words[3] => out[3],
             inlateout("r12") words[4] => out[4],
             inlateout("r13") words[5] => out[5],
-            lateout("rcx") _,
+            out("rcx") _,
             lateout("r11") _,
+            guest = const GUEST_CODE_SELECTOR,
             options(nostack),
         );
     }

@@ -1,0 +1,16 @@
+//! Intel VMX: the instructions, and the way into a guest and back.
+//!
+//! Everything here is one instruction or one crossing; what to do when is the business of `crate::vmm::vmx`, the only user. Values
+//! prove what the instructions ask for: [`VmxOn`] that this CPU is in VMX operation (with interrupts off, so that it
+//! stays this CPU), [`Current`] that a VMCS is current on it.
+//!
+//! References "SDM 3C 25.2" are to the Intel manual, volume and section.
+
+mod entry;
+mod instructions;
+
+pub use entry::{EntryFailure, GuestRegisters, enter, exit_address};
+pub use instructions::{
+    Current, Failure, InveptKind, InvvpidKind, VmxOn, invept, invvpid, make_clear, make_current, turn_off,
+    turn_on,
+};
