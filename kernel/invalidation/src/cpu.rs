@@ -121,10 +121,30 @@ impl<'cpu, M: Machine> Cpu<'cpu, M> {
         }
         self.carry_out(&order);
         if others != 0 {
-            while !self.mailboxes[self.index].is_answered() {
-                self.serve();
-                self.machine.relax();
-            }
+            self.await_answers();
+        }
+    }
+
+    /// Has the CPU `target`, which may be this one, let go of the object at physical address `object`; returns when it has.
+    pub fn ask_to_release(&mut self, target: usize, object: u64) {
+        if target == self.index {
+            self.machine.release(object);
+            return;
+        }
+        let order = Order {
+            space: object,
+            generation: 0,
+            set: OrderSet::Release,
+            early: false,
+        };
+        self.post(&order, 1 << target);
+        self.await_answers();
+    }
+
+    fn await_answers(&mut self) {
+        while !self.mailboxes[self.index].is_answered() {
+            self.serve();
+            self.machine.relax();
         }
     }
 
@@ -171,6 +191,10 @@ impl<'cpu, M: Machine> Cpu<'cpu, M> {
     /// Drops what `order` names if its space is loaded here. If it is not, nothing can be used of it before its generation is
     /// looked at again; so it is for nested spaces and guests, since this code does not run in a guest.
     fn carry_out(&mut self, order: &Order) {
+        if let OrderSet::Release = order.set {
+            self.machine.release(order.space);
+            return;
+        }
         let current = self.local.current;
         if current.space != order.space {
             return;

@@ -17,12 +17,24 @@ pub struct GuestEntry<'space, W> {
     pub nested_root: u64,
     /// The linear addresses of this guest.
     pub linear: &'space Space<W>,
+    /// Address, in the guest, of the root of the page table that it runs under; not 0.
+    pub root: u64,
+}
+
+/// Under what a guest is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestTag {
+    /// The guest's tag, from 1 (the VPID).
+    pub tag: u16,
+    /// The identifier of its page table (for the low bits of its CR3): from 1, or 0 if the guest has no such.
+    pub identifier: u16,
 }
 
 impl<M: GuestMachine> Cpu<'_, M> {
-    /// Makes this CPU's caches fit for an entry and returns the guest's tag. Interrupts stay off until after the exit; who is
+    /// Makes this CPU's caches fit for an entry and returns under what to enter; `identifiers` says whether the guest's page tables can
+    /// have some. Interrupts stay off until after the exit; who is
     /// told to leave the guest in between is told by an interrupt, which then is pending and ends the entry at once.
-    pub fn enter_guest(&mut self, entry: &GuestEntry<'_, M::Word>) -> u16 {
+    pub fn enter_guest(&mut self, entry: &GuestEntry<'_, M::Word>, identifiers: bool) -> GuestTag {
         let (machine, index) = (self.machine(), self.index());
         entry.nested.activate(index);
         entry.linear.activate(index);
@@ -35,15 +47,19 @@ impl<M: GuestMachine> Cpu<'_, M> {
             machine.note(Event::NestedFlushed);
             machine.flush_nested(entry.nested_root);
         }
-        let linear = self
-            .local()
-            .guests
-            .assign(entry.linear.id(), entry.linear.generation());
-        if !linear.keep {
+        let generation = entry.linear.generation();
+        let linear =
+            self.local()
+                .guests
+                .assign(entry.linear.id(), generation, entry.root, identifiers);
+        if linear.flush {
             machine.note(Event::GuestFlushed);
             machine.flush_guest(linear.tag);
         }
-        linear.tag
+        GuestTag {
+            tag: linear.tag,
+            identifier: linear.identifier,
+        }
     }
 
     /// After the exit, before interrupts are on again.

@@ -14,6 +14,7 @@
 
 mod cpu;
 mod guest;
+mod guest_tags;
 mod local;
 mod machine;
 mod mailbox;
@@ -25,7 +26,7 @@ mod word;
 mod tests;
 
 pub use cpu::{Cpu, Loaded};
-pub use guest::GuestEntry;
+pub use guest::{GuestEntry, GuestTag};
 pub use local::Local;
 pub use machine::{Event, GuestMachine, Machine};
 pub use mailbox::Mailbox;

@@ -1,5 +1,6 @@
 //! What one CPU knows and no other reads.
 
+use crate::guest_tags::GuestTags;
 use crate::tags::Tags;
 
 /// The state of one CPU that is its own. Whoever has it exclusively runs on that CPU with interrupts off.
@@ -12,7 +13,7 @@ pub struct Local {
     /// Nested page tables. Their tag is their own root, so only the generations count.
     pub(crate) nested: Tags,
     /// Guests' linear addresses.
-    pub(crate) guests: Tags,
+    pub(crate) guests: GuestTags,
 }
 
 /// The root that is loaded.
@@ -35,7 +36,7 @@ impl Local {
                 tag: 0,
             },
             nested: Tags::new(),
-            guests: Tags::new(),
+            guests: GuestTags::new(),
         }
     }
 

@@ -50,6 +50,10 @@ pub trait Machine {
     /// Sends the CPU with this number the interrupt that makes it call [`crate::Cpu::serve`] as soon as it takes interrupts.
     fn interrupt(&self, cpu: usize);
 
+    /// Lets go of what this CPU caches of the object at physical address `object`: a virtual machine's control structure that another CPU
+    /// wants to load.
+    fn release(&self, object: u64);
+
     /// Keeps a load that follows from being done before the read-modify-write that precedes. Where that is a full
     /// barrier by itself, as on x86 (9.2.3.9), nothing.
     fn barrier(&self);

@@ -12,6 +12,8 @@ use page_table::FlushSet;
 const EVERYTHING: u64 = 1 << 32;
 /// In `what`: the answer may come before the deed.
 const EARLY: u64 = 1 << 33;
+/// In `what`: nothing is to be dropped, an object is to be let go.
+const RELEASE: u64 = 1 << 34;
 
 /// What one CPU shares with the others. A cache line of its own for the inbox, which others write while the request is read.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub(crate) struct Order {
 pub(crate) enum OrderSet {
     Everything,
     Pages([u64; FlushSet::MAX_PAGES], usize),
+    /// Not a flush: the CPU lets go of the object whose address stands in place of the space.
+    Release,
 }
 
 impl OrderSet {
@@ -89,6 +93,7 @@ impl<W: Word> Mailbox<W> {
         let mut what = if order.early { EARLY } else { 0 };
         match &order.set {
             OrderSet::Everything => what |= EVERYTHING,
+            OrderSet::Release => what |= RELEASE,
             OrderSet::Pages(pages, count) => {
                 for (slot, page) in request.pages.iter().zip(&pages[..*count]) {
                     slot.store(*page, Ordering::Relaxed);
@@ -106,6 +111,8 @@ impl<W: Word> Mailbox<W> {
         let what = request.what.load(Ordering::Relaxed);
         let set = if what & EVERYTHING != 0 {
             OrderSet::Everything
+        } else if what & RELEASE != 0 {
+            OrderSet::Release
         } else {
             let count = (what as u32 as usize).min(FlushSet::MAX_PAGES);
             let mut pages = [0; FlushSet::MAX_PAGES];

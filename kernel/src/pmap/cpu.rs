@@ -11,8 +11,9 @@ use crate::vm::Vmspace;
 use core::cell::UnsafeCell;
 use core::ptr::null;
 use core::sync::atomic::AtomicU64;
-use invalidation::{Cpu, Loaded, Local, Mailbox};
+use invalidation::{Cpu, GuestEntry, GuestTag, Loaded, Local, Mailbox, Space};
 use page_table::FlushSet;
+use x86_64::PhysAddr;
 
 const _: () = assert!(cpu::MAX_CPUS <= invalidation::MAX_CPUS);
 
@@ -41,7 +42,7 @@ static OWN: [Own; cpu::MAX_CPUS] = [const {
 /// Runs `action` with this CPU's state. `action` takes no lock and comes not back here.
 fn with_own<R>(_irqs: &IrqsOff, action: impl FnOnce(usize, &mut State) -> R) -> R {
     let index = cpu::index();
-    // SAFETY: own CPU, interrupts off, and the three callers below call nothing that leads here: the protocol and the
+    // SAFETY: own CPU, interrupts off, and the callers below call nothing that leads here: the protocol and the
     // instructions of `Hardware` take no lock.
     action(index, unsafe { &mut *OWN[index].0.get() })
 }
@@ -91,6 +92,40 @@ pub fn serve(irqs: &IrqsOff) {
             Cpu::new(&hardware, &MAILBOXES, index, &mut state.local).serve();
         });
     }
+}
+
+/// Has CPU number `cpu`, which may be this one, clear the VMCS in `region`; returns when it is clear.
+///
+/// The caller owns the VMCS, which is clear, or active on that CPU.
+pub fn ask_to_release(irqs: &IrqsOff, cpu: usize, region: PhysAddr) {
+    with_own(irqs, |index, state| {
+        let hardware = Hardware::new(irqs);
+        Cpu::new(&hardware, &MAILBOXES, index, &mut state.local).ask_to_release(cpu, region.as_u64());
+    });
+}
+
+/// Makes this CPU's caches fit for entering a guest, and returns under what to enter. Interrupts stay off until [`leave_guest`].
+pub fn enter_guest(irqs: &IrqsOff, entry: &GuestEntry<'_, AtomicU64>, identifiers: bool) -> GuestTag {
+    with_own(irqs, |index, state| {
+        let hardware = Hardware::new(irqs);
+        Cpu::new(&hardware, &MAILBOXES, index, &mut state.local).enter_guest(entry, identifiers)
+    })
+}
+
+/// After the exit.
+pub fn leave_guest(irqs: &IrqsOff, entry: &GuestEntry<'_, AtomicU64>) {
+    with_own(irqs, |index, state| {
+        let hardware = Hardware::new(irqs);
+        Cpu::new(&hardware, &MAILBOXES, index, &mut state.local).leave_guest(entry);
+    });
+}
+
+/// Drops linear addresses of a guest, whose page table has changed, on every CPU that is in it now and on this one.
+pub fn invalidate_guest(irqs: &IrqsOff, linear: &Space<AtomicU64>, set: &FlushSet) {
+    with_own(irqs, |index, state| {
+        let hardware = Hardware::new(irqs);
+        Cpu::new(&hardware, &MAILBOXES, index, &mut state.local).invalidate_guest(linear, set);
+    });
 }
 
 /// The interrupt of [`crate::arch::apic::Vector::Shootdown`].

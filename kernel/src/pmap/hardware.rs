@@ -2,20 +2,21 @@
 
 use crate::arch::apic::{self, Vector};
 use crate::arch::irq::IrqsOff;
-use crate::arch::paging;
+use crate::arch::{paging, vmx};
 use crate::debug::counters;
-use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 use dragonet_abi::counters::Counter;
-use invalidation::{Event, Machine};
+use invalidation::{Event, GuestMachine, Machine};
 use x86_64::{PhysAddr, VirtAddr};
 
 /// This CPU, with interrupts off for as long as it lives.
-pub(super) struct Hardware<'irqs>(PhantomData<&'irqs IrqsOff>);
+pub(super) struct Hardware<'irqs> {
+    irqs: &'irqs IrqsOff,
+}
 
 impl<'irqs> Hardware<'irqs> {
-    pub(super) fn new(_irqs: &'irqs IrqsOff) -> Self {
-        Hardware(PhantomData)
+    pub(super) fn new(irqs: &'irqs IrqsOff) -> Self {
+        Hardware { irqs }
     }
 }
 
@@ -48,6 +49,11 @@ impl Machine for Hardware<'_> {
         apic::send(cpu, Vector::Shootdown);
     }
 
+    fn release(&self, object: u64) {
+        // SAFETY: only `ask_to_release` posts such a request, for a region that it owns and that is active nowhere else.
+        unsafe { vmx::release(self.irqs, PhysAddr::new(object)) };
+    }
+
     #[inline]
     fn barrier(&self) {
         // The read-modify-write before it is a locked instruction, which orders loads after it (SDM 3A 9.2.3.9).
@@ -72,6 +78,27 @@ impl Machine for Hardware<'_> {
             | Event::AnsweredEarly
             | Event::NestedFlushed
             | Event::GuestFlushed => {}
+        }
+    }
+}
+
+/// The protocol uses these between the look at a guest's generations and the entry, or for a guest that has run here: VMX is on.
+impl GuestMachine for Hardware<'_> {
+    fn flush_nested(&self, root: u64) {
+        if let Some(on) = vmx::on(self.irqs) {
+            vmx::tlb::flush_nested(&on, root);
+        }
+    }
+
+    fn flush_guest(&self, tag: u16) {
+        if let Some(on) = vmx::on(self.irqs) {
+            vmx::tlb::flush_tag(&on, tag);
+        }
+    }
+
+    fn flush_guest_page(&self, tag: u16, address: u64) {
+        if let Some(on) = vmx::on(self.irqs) {
+            vmx::tlb::flush_address(&on, tag, address);
         }
     }
 }

@@ -13,6 +13,6 @@ pub mod kernel_space;
 mod space;
 mod tables;
 
-pub use cpu::{on_shootdown, serve, switch_to};
+pub use cpu::{ask_to_release, enter_guest, invalidate_guest, leave_guest, on_shootdown, serve, switch_to};
 pub use kernel_space::{init_kernel, kernel_root, map_device, map_device_as};
 pub use space::{Commit, EnterError, Pmap, RemovedTables, Target};

@@ -21,7 +21,8 @@ pub(super) const SYSRET_BASE: u16 = 0x18 | 3;
 pub const USER_DATA: u16 = 0x20 | 3;
 /// Selector of programs' code.
 pub const USER_CODE: u16 = 0x28 | 3;
-const TASK_STATE: u16 = 0x30;
+/// Selector of the task state segment.
+pub const TASK_STATE: u16 = 0x30;
 
 /// Interrupt stacks in the task state segment, by index from 0. Each of these events can come while the kernel's stack pointer is the
 /// program's (right after SYSCALL) or unusable, and some of them inside each other, so each has its own.
@@ -109,6 +110,33 @@ pub(super) unsafe fn init(index: usize, interrupt_stacks: [VirtAddr; INTERRUPT_S
         FS::set_reg(null);
         load_tss(task);
     }
+}
+
+/// Address of this CPU's task state segment.
+pub(super) fn task_state_base() -> u64 {
+    TABLES[super::cpu::index()].task_state.get() as u64
+}
+
+/// Loads this CPU's descriptor table again, which puts its limit right.
+#[inline]
+pub(super) fn reload(_irqs: &IrqsOff) {
+    // SAFETY: the table was loaded by `init` and is not changed after it.
+    unsafe { (*TABLES[super::cpu::index()].descriptors.get()).load_unsafe() };
+}
+
+/// Checks that the CPU has its own descriptor table with its limit, task and selectors.
+///
+/// # Panics
+/// If it has not.
+pub(super) fn check_loaded(_irqs: &IrqsOff) {
+    // SAFETY: as in `reload`.
+    let limit = unsafe { (*TABLES[super::cpu::index()].descriptors.get()).limit() };
+    assert_eq!(x86_64::instructions::tables::sgdt().limit, limit, "limit of the descriptor table");
+    let task: u16;
+    // SAFETY: reads a register.
+    unsafe { asm!("str {:x}", out(reg) task, options(nomem, nostack, preserves_flags)) };
+    assert_eq!(task, TASK_STATE, "task register");
+    assert_eq!((CS::get_reg().0, SS::get_reg().0), (KERNEL_CODE, KERNEL_DATA), "code and stack selectors");
 }
 
 /// Sets the stack on which this CPU enters the kernel from user mode by interrupt or exception.

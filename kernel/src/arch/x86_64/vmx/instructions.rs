@@ -24,7 +24,7 @@ impl<'irqs> VmxOn<'irqs> {
     /// Claims it.
     ///
     /// # Safety
-    /// 1. [`turn_on`] succeeded on this CPU and [`turn_off`] has not been called since.
+    /// 1. [`vmxon`] succeeded on this CPU and [`vmxoff`] has not been called since.
     pub unsafe fn assume(_irqs: &'irqs IrqsOff) -> Self {
         VmxOn(PhantomData)
     }
@@ -48,9 +48,9 @@ macro_rules! with_address {
 ///
 /// # Safety
 /// 1. The CPU has VMX and IA32_FEATURE_CONTROL is locked with VMX outside of SMX enabled.
-/// 2. `region` is a page that starts with the VMCS revision, and is used by nothing else until [`turn_off`].
+/// 2. `region` is a page that starts with the VMCS revision, and is used by nothing else until [`vmxoff`].
 /// 3. This CPU is not in VMX operation.
-pub unsafe fn turn_on(_irqs: &IrqsOff, region: PhysAddr) -> bool {
+pub(super) unsafe fn vmxon(_irqs: &IrqsOff, region: PhysAddr) -> bool {
     // SAFETY: the caller's promises; CR4.VMXE exists where VMX does.
     let refused = unsafe {
         Cr4::update(|flags| flags.insert(Cr4Flags::VIRTUAL_MACHINE_EXTENSIONS));
@@ -67,7 +67,7 @@ pub unsafe fn turn_on(_irqs: &IrqsOff, region: PhysAddr) -> bool {
 ///
 /// # Safety
 /// 1. This CPU is in VMX root operation, and no VMCS is active on it whose contents are still wanted.
-pub unsafe fn turn_off(_irqs: &IrqsOff) {
+pub(super) unsafe fn vmxoff(_irqs: &IrqsOff) {
     // SAFETY: the caller's promise.
     unsafe {
         asm!("vmxoff", options(nostack));
@@ -82,7 +82,7 @@ pub unsafe fn turn_off(_irqs: &IrqsOff) {
 ///
 /// # Safety
 /// 1. `region` is a VMCS region that is active on no other CPU.
-pub unsafe fn make_clear(on: &VmxOn<'_>, region: PhysAddr) -> Result<(), Failure> {
+pub(super) unsafe fn vmclear(on: &VmxOn<'_>, region: PhysAddr) -> Result<(), Failure> {
     // SAFETY: the caller's promise; `on` proves VMX root operation.
     let failed = unsafe { with_address!("vmclear", region) };
     if failed { Err(failure(on)) } else { Ok(()) }
@@ -96,14 +96,10 @@ pub unsafe fn make_clear(on: &VmxOn<'_>, region: PhysAddr) -> Result<(), Failure
 /// # Safety
 /// 1. `region` is a VMCS region with the CPU's revision, clear or active on this CPU, and active on no other.
 /// 2. It stays one until it has been cleared.
-pub unsafe fn make_current<'on>(on: &'on VmxOn<'_>, region: PhysAddr) -> Result<Current<'on>, Failure> {
+pub(super) unsafe fn vmptrld(on: &VmxOn<'_>, region: PhysAddr) -> Result<(), Failure> {
     // SAFETY: the caller's promises; `on` proves VMX root operation.
     let failed = unsafe { with_address!("vmptrld", region) };
-    if failed {
-        Err(failure(on))
-    } else {
-        Ok(Current(PhantomData))
-    }
+    if failed { Err(failure(on)) } else { Ok(()) }
 }
 
 /// What the last instruction complained about, if there is a current VMCS to tell.
@@ -126,7 +122,7 @@ impl Current<'_> {
     /// Claims that a VMCS is current, for as long as `on` says that this is the CPU.
     ///
     /// # Safety
-    /// 1. [`make_current`] succeeded on this CPU and nothing else was loaded, and this VMCS not cleared, since.
+    /// 1. [`vmptrld`] succeeded on this CPU and nothing else was loaded, and this VMCS not cleared, since.
     pub unsafe fn assume<'on>(_on: &'on VmxOn<'_>) -> Current<'on> {
         Current(PhantomData)
     }
@@ -137,6 +133,13 @@ impl Current<'_> {
     /// If the CPU does not have the field.
     #[inline]
     pub fn read(&self, field: Field) -> u64 {
+        self.try_read(field)
+            .unwrap_or_else(|| panic!("VMREAD of {field:?} failed"))
+    }
+
+    /// Reads a field if the CPU has it.
+    #[inline]
+    pub fn try_read(&self, field: Field) -> Option<u64> {
         let value: u64;
         let failed: u8;
         // SAFETY: a VMCS is current. A field that is not there is a failure, not a fault.
@@ -144,8 +147,7 @@ impl Current<'_> {
             asm!("vmread {}, {}", "setna {}", out(reg) value, in(reg) u64::from(field.encoding()), out(reg_byte) failed,
                 options(nostack));
         }
-        assert!(failed == 0, "VMREAD of {field:?} failed");
-        value
+        (failed == 0).then_some(value)
     }
 
     /// Writes a field.

@@ -6,11 +6,12 @@
 //!
 //! References "SDM 3C 25.2" are to the Intel manual, volume and section.
 
+mod cpu_state;
 mod entry;
+pub mod host;
 mod instructions;
+pub mod tlb;
 
+pub use cpu_state::{load, on, release, turn_off, turn_on};
 pub use entry::{EntryFailure, GuestRegisters, enter, exit_address};
-pub use instructions::{
-    Current, Failure, InveptKind, InvvpidKind, VmxOn, invept, invvpid, make_clear, make_current, turn_off,
-    turn_on,
-};
+pub use instructions::{Current, Failure, VmxOn};

@@ -1,0 +1,20 @@
+//! Guest mode: threads that run their program as a virtual machine in the address space of their process.
+//!
+//! [`Guest`] is such a thread's state, owned by the call that runs it; [`GuestProcess`] what the guest threads of one process
+//! share. The hardware is behind [`Guest::enter`], which returns an [`Exit`] in terms of no vendor: `vmx` has Intel's, and nothing
+//! outside of it knows a VMCS. The run loop is in `trap::guest`, because it serves system calls and faults; `sys` makes
+//! and ends guests.
+//!
+//! The design record is docs/src/design/vmm.md.
+#![deny(unsafe_code)]
+
+mod exit;
+mod guest;
+mod process;
+#[allow(unsafe_code)]
+mod vmx;
+
+pub use exit::{Exit, NestedFault};
+pub use guest::{Guest, User};
+pub use process::{GuestProcess, Role};
+pub use vmx::{registers_of_cpu, shut_down_here, support};

@@ -1,0 +1,85 @@
+//! What the guest threads of one process share.
+
+use crate::sync::{Rank, SpinLock};
+use crate::vm::Vmspace;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+use dragonet_abi::Errno;
+use dragonet_abi::vmm::MAX_GUEST_THREADS;
+use invalidation::Space;
+
+/// How a thread comes into guest mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It is the first of its process.
+    Master,
+    /// It joins.
+    Slave,
+}
+
+/// The guest of a process: while it has members, its address space keeps a nested page table.
+pub struct GuestProcess {
+    members: SpinLock<usize>,
+    /// The guest's linear addresses, as CPUs know them.
+    linear: Space<AtomicU64>,
+}
+
+/// A member's place in its process's guest; given back when dropped.
+pub struct Membership {
+    guest: Arc<GuestProcess>,
+}
+
+static NEXT_SPACE: AtomicU64 = AtomicU64::new(1);
+
+impl GuestProcess {
+    /// A guest without members.
+    pub fn new() -> Arc<Self> {
+        Arc::new(GuestProcess {
+            members: SpinLock::new(Rank::Guest, 0),
+            linear: Space::new(NEXT_SPACE.fetch_add(1, Ordering::Relaxed)),
+        })
+    }
+
+    /// The guest's linear addresses.
+    pub fn linear(&self) -> &Space<AtomicU64> {
+        &self.linear
+    }
+
+    /// Takes a place.
+    ///
+    /// # Errors
+    /// EBUSY for a second master; ENOENT for a slave without one; EAGAIN at the limit; ENOMEM.
+    pub fn join(self: &Arc<Self>, role: Role, vmspace: &Vmspace) -> Result<Membership, Errno> {
+        if role == Role::Master {
+            vmspace.make_nested()?;
+        }
+        let mut members = self.members.lock();
+        match (role, *members) {
+            (Role::Master, 0) => {}
+            (Role::Master, _) => return Err(Errno::EBUSY),
+            (Role::Slave, 0) => return Err(Errno::ENOENT),
+            (Role::Slave, MAX_GUEST_THREADS..) => return Err(Errno::EAGAIN),
+            (Role::Slave, _) => {}
+        }
+        *members += 1;
+        Ok(Membership { guest: self.clone() })
+    }
+
+    /// Threads in guest mode.
+    pub fn members(&self) -> usize {
+        *self.members.lock()
+    }
+}
+
+impl Membership {
+    /// The guest.
+    pub fn guest(&self) -> &GuestProcess {
+        &self.guest
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        *self.guest.members.lock() -= 1;
+    }
+}

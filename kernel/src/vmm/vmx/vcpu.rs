@@ -1,0 +1,330 @@
+//! One thread's virtual CPU: entering it, and what its exits mean.
+
+use super::dump;
+use super::operation::{self, Machine};
+use super::state;
+use super::vmcs::Vmcs;
+use crate::arch::irq::IrqsOff;
+use crate::arch::trap::TrapFrame;
+use crate::arch::vmx::host::{self, CpuHostState, ThreadHostState};
+use crate::arch::vmx::{self, Current, GuestRegisters};
+use crate::debug::counters;
+use crate::pmap;
+use crate::vm::Access;
+use crate::vmm::{Exit, NestedFault};
+use core::sync::atomic::AtomicU64;
+use dragonet_abi::Errno;
+use dragonet_abi::counters::Counter;
+use invalidation::{GuestEntry, Space};
+use vmx_model::Field;
+use vmx_model::cpuid;
+use vmx_model::exit::{EptViolation, ExitReason, InterruptionInfo, InterruptionKind, Reason};
+
+const BREAKPOINT: u8 = 3;
+const DEBUG: u8 = 1;
+const UNDEFINED_OPCODE: u8 = 6;
+const GENERAL_PROTECTION: u8 = 13;
+const PAGE_FAULT: u8 = 14;
+const MACHINE_CHECK: u8 = 18;
+/// RFLAGS.TF.
+const TRAP_FLAG: u64 = 1 << 8;
+
+/// What an entry needs besides the registers in the frame.
+#[derive(Debug)]
+pub struct Context<'guest> {
+    /// Root of the guest's page table: an address in the process, page-aligned.
+    pub root: u64,
+    /// Bases of FS and GS.
+    pub bases: (u64, u64),
+    /// The nested table.
+    pub nested: &'guest Space<AtomicU64>,
+    /// The guest's linear addresses.
+    pub linear: &'guest Space<AtomicU64>,
+}
+
+/// Fields whose value is known, because this wrote them or the last exit left them.
+#[derive(Debug, Default)]
+struct Known {
+    instruction: u64,
+    stack: u64,
+    flags: u64,
+    cr3: u64,
+    bases: (u64, u64),
+    tag: u16,
+    host: ThreadHostState,
+    host_stack: u64,
+}
+
+/// A thread's virtual CPU.
+#[derive(Debug)]
+pub struct Vcpu {
+    machine: &'static Machine,
+    vmcs: Vmcs,
+    /// The extended-page-table pointer.
+    nested: u64,
+    known: Known,
+    /// What the CPU on which the VMCS is must have after an exit.
+    cpu: CpuHostState,
+    /// The constant fields are written.
+    ready: bool,
+}
+
+impl Vcpu {
+    /// One that has not been entered. Turns VMX on if it is the machine's first.
+    ///
+    /// # Errors
+    /// ENODEV where the machine has no guest mode; ENOMEM.
+    pub fn new(nested: u64) -> Result<Self, Errno> {
+        let machine = operation::turn_on_everywhere()?;
+        Ok(Vcpu {
+            machine,
+            vmcs: Vmcs::new(machine.capabilities.revision())?,
+            nested,
+            known: Known::default(),
+            cpu: CpuHostState::default(),
+            ready: false,
+        })
+    }
+
+    /// Runs the guest with the registers in `frame` until its next exit, which leaves them there.
+    pub fn enter(&mut self, irqs: &IrqsOff, frame: &mut TrapFrame, context: &Context<'_>) -> Exit {
+        let Some(on) = vmx::on(irqs) else {
+            log::error!("a guest without VMX");
+            return Exit::Dead;
+        };
+        let loaded = match self.vmcs.load(irqs, &on) {
+            Ok(loaded) => loaded,
+            Err(failure) => {
+                log::error!("the VMCS cannot be loaded: {failure:?}");
+                return Exit::Dead;
+            }
+        };
+        let vmcs = loaded.vmcs;
+        if !self.ready {
+            // SAFETY: the pointer is of the nested table of the process, which holds it for as long as this guest lives.
+            unsafe {
+                state::write_constant(
+                    &vmcs,
+                    &self.machine.capabilities,
+                    &self.machine.controls,
+                    self.nested,
+                    self.machine.identifiers,
+                );
+            }
+            self.write_first(&vmcs);
+            self.ready = true;
+        }
+        if loaded.moved {
+            self.cpu = CpuHostState::now(irqs);
+            state::write_cpu(&vmcs, &self.cpu);
+        }
+        let entry = GuestEntry {
+            nested: context.nested,
+            nested_root: self.nested,
+            linear: context.linear,
+            root: context.root,
+        };
+        let tag = pmap::enter_guest(irqs, &entry, self.machine.identifiers);
+        self.write_changed(irqs, &vmcs, frame, context, tag);
+        let registers = GuestRegisters {
+            frame,
+            host_stack: &mut self.known.host_stack,
+            launched: self.vmcs.is_launched(),
+        };
+        // SAFETY: host state and confinement are as `state` wrote them, and the host's changing part was just compared.
+        let entered = unsafe { vmx::enter(&vmcs, registers) };
+        host::restore_descriptor_table(irqs);
+        pmap::leave_guest(irqs, &entry);
+        if cfg!(debug_assertions) {
+            host::check(irqs, &self.cpu, &self.known.host);
+        }
+        if entered.is_err() {
+            dump::entry_failed(&vmcs, self.machine);
+            return Exit::Dead;
+        }
+        self.vmcs.note_launched();
+        counters::count(Counter::GuestExit);
+        self.after_exit(irqs, &vmcs, frame)
+    }
+
+    /// Fields that are compared from now on.
+    fn write_first(&self, vmcs: &Current<'_>) {
+        let known = &self.known;
+        for (field, value) in [
+            (Field::GuestRip, known.instruction),
+            (Field::GuestRsp, known.stack),
+            (Field::GuestRflags, known.flags),
+            (Field::GuestCr3, known.cr3),
+            (Field::GuestFsBase, known.bases.0),
+            (Field::GuestGsBase, known.bases.1),
+            (Field::HostCr3, known.host.cr3),
+            (Field::HostFsBase, known.host.fs_base),
+        ] {
+            write(vmcs, field, value);
+        }
+        if self.machine.has_tags {
+            write(vmcs, Field::Vpid, u64::from(known.tag));
+        }
+    }
+
+    /// Writes what differs from what the fields contain.
+    fn write_changed(
+        &mut self,
+        irqs: &IrqsOff,
+        vmcs: &Current<'_>,
+        frame: &TrapFrame,
+        context: &Context<'_>,
+        tag: invalidation::GuestTag,
+    ) {
+        let known = &mut self.known;
+        let mut update = |field, known: &mut u64, value| {
+            if *known != value {
+                *known = value;
+                write(vmcs, field, value);
+            }
+        };
+        update(Field::GuestRip, &mut known.instruction, frame.rip);
+        update(Field::GuestRsp, &mut known.stack, frame.rsp);
+        update(Field::GuestRflags, &mut known.flags, frame.rflags);
+        update(
+            Field::GuestCr3,
+            &mut known.cr3,
+            context.root | u64::from(tag.identifier),
+        );
+        update(Field::GuestFsBase, &mut known.bases.0, context.bases.0);
+        update(Field::GuestGsBase, &mut known.bases.1, context.bases.1);
+        // The thread may have come back from another CPU, or have changed them by a call: what the exit loads must be what is here now.
+        let host = ThreadHostState::now(irqs);
+        update(Field::HostCr3, &mut known.host.cr3, host.cr3);
+        update(Field::HostFsBase, &mut known.host.fs_base, host.fs_base);
+        if self.machine.has_tags && known.tag != tag.tag {
+            known.tag = tag.tag;
+            write(vmcs, Field::Vpid, u64::from(tag.tag));
+        }
+    }
+
+    /// Takes the registers that the VMCS has over into the frame and finds out what the exit wants.
+    fn after_exit(&mut self, irqs: &IrqsOff, vmcs: &Current<'_>, frame: &mut TrapFrame) -> Exit {
+        let raw = vmcs.read(Field::ExitReason) as u32;
+        let reason = Reason::decode(raw);
+        if reason.entry_failure {
+            dump::entry_refused(vmcs, self.machine, reason);
+            return Exit::Dead;
+        }
+        frame.rip = vmcs.read(Field::GuestRip);
+        frame.rsp = vmcs.read(Field::GuestRsp);
+        frame.rflags = vmcs.read(Field::GuestRflags);
+        self.known.instruction = frame.rip;
+        self.known.stack = frame.rsp;
+        self.known.flags = frame.rflags;
+        let exception = |vector| Exit::Exception {
+            vector,
+            error_code: 0,
+            address: 0,
+        };
+        match reason.basic {
+            ExitReason::ExternalInterrupt => Exit::Resume,
+            ExitReason::ExceptionOrNmi => exception_exit(irqs, vmcs, frame),
+            ExitReason::Vmcall => {
+                frame.rip = frame.rip.wrapping_add(vmcs.read(Field::ExitInstructionLength));
+                Exit::HostCall
+            }
+            ExitReason::Cpuid => {
+                frame.rip = frame.rip.wrapping_add(vmcs.read(Field::ExitInstructionLength));
+                self.answer_cpuid(frame);
+                if frame.rflags & TRAP_FLAG != 0 {
+                    return exception(DEBUG);
+                }
+                Exit::Resume
+            }
+            ExitReason::EptViolation => nested_exit(vmcs),
+            // VMX instructions that are no call to the host (SDM 3C 26.1.2: they exit at any privilege level).
+            ExitReason::Vmclear
+            | ExitReason::Vmlaunch
+            | ExitReason::Vmptrld
+            | ExitReason::Vmptrst
+            | ExitReason::Vmread
+            | ExitReason::Vmresume
+            | ExitReason::Vmwrite
+            | ExitReason::Vmxoff
+            | ExitReason::Vmxon
+            | ExitReason::Invept
+            | ExitReason::Invvpid
+            | ExitReason::Vmfunc
+            | ExitReason::Getsec => exception(UNDEFINED_OPCODE),
+            // SGDT and the like: as if UMIP were on.
+            ExitReason::GdtrOrIdtr | ExitReason::LdtrOrTr => exception(GENERAL_PROTECTION),
+            _ => {
+                dump::unforeseen(vmcs, self.machine, reason);
+                Exit::Dead
+            }
+        }
+    }
+
+    fn answer_cpuid(&self, frame: &mut TrapFrame) {
+        let (leaf, subleaf) = (frame.rax as u32, frame.rcx as u32);
+        let answer = self.machine.cpuid.answer(leaf, subleaf, &cpuid::host);
+        frame.rax = u64::from(answer.eax);
+        frame.rbx = u64::from(answer.ebx);
+        frame.rcx = u64::from(answer.ecx);
+        frame.rdx = u64::from(answer.edx);
+    }
+}
+
+/// Writes a field that is the guest's register, its tag, or the host's state as it is now.
+fn write(vmcs: &Current<'_>, field: Field, value: u64) {
+    // SAFETY: none of them widens what the guest can reach: its memory is what the nested table gives, whatever its CR3 is.
+    unsafe { vmcs.write(field, value) };
+}
+
+/// An exception in the guest, or an NMI for the host.
+fn exception_exit(irqs: &IrqsOff, vmcs: &Current<'_>, frame: &mut TrapFrame) -> Exit {
+    let information = InterruptionInfo::decode(vmcs.read(Field::ExitInterruptionInfo) as u32);
+    match information.kind {
+        InterruptionKind::Nmi => {
+            host::take_non_maskable_interrupt(irqs);
+            return Exit::Resume;
+        }
+        InterruptionKind::HardwareException if information.vector == MACHINE_CHECK => {
+            host::take_machine_check(irqs);
+            return Exit::Resume;
+        }
+        // INT3, INTO, INT1: the exit comes instead of the instruction, but whoever handles the exception expects to find
+        // the instruction behind him (SDM 3A 6.15).
+        InterruptionKind::SoftwareException | InterruptionKind::PrivilegedSoftwareException => {
+            frame.rip = frame.rip.wrapping_add(vmcs.read(Field::ExitInstructionLength));
+        }
+        _ => {}
+    }
+    let vector = information.vector;
+    debug_assert!(vector != BREAKPOINT || information.kind == InterruptionKind::SoftwareException);
+    Exit::Exception {
+        vector,
+        error_code: if information.has_error_code {
+            vmcs.read(Field::ExitInterruptionErrorCode)
+        } else {
+            0
+        },
+        address: if vector == PAGE_FAULT {
+            vmcs.read(Field::ExitQualification)
+        } else {
+            0
+        },
+    }
+}
+
+/// An access that the nested table does not translate.
+fn nested_exit(vmcs: &Current<'_>) -> Exit {
+    let violation = EptViolation::decode(vmcs.read(Field::ExitQualification));
+    Exit::Nested(NestedFault {
+        address: vmcs.read(Field::GuestPhysicalAddress),
+        access: Access {
+            write: violation.write,
+            execute: violation.fetch,
+            user: true,
+        },
+        linear: violation
+            .linear_valid
+            .then(|| vmcs.read(Field::GuestLinearAddress)),
+    })
+}
