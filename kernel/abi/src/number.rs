@@ -84,7 +84,7 @@ syscalls! {
     VmspaceCreate = 30;
     /// `(vmspace)` -> 0. Closes the handle, ends every RUN in the vmspace (RUN_DESTROYED) and empties it when the last thread has left it; other handles of it are EBADF from now on. MANAGE.
     VmspaceDestroy = 31;
-    /// `(vmspace, VMSPACE_CTL_RUN, *mut RunState)` -> 0. See [`crate::vmspace`]. RUN.
+    /// `(vmspace, VMSPACE_CTL_RUN, *mut RunState)` -> 0. See [`crate::vmspace`]. RUN. In guest mode the first argument is the address of the root of the user's page table instead.
     VmspaceCtl = 32;
     /// `(vmspace, *const MapRequest)` -> address. MANAGE.
     VmspaceMmap = 33;
@@ -157,4 +157,6 @@ syscalls! {
     VmmGuestCtl = 90;
     /// `(*mut u64, *mut u64)` -> 0. Exchanges the second word with the first while no other CPU is in this guest, and drops what they know of the guest's translations; a null first word only does the latter. EINVAL if not in guest mode or misaligned; EFAULT.
     VmmGuestSyncAddr = 91;
+    /// `(system, cpu, *mut VmxRegisters)` -> 0. What a CPU says about VMX, see [`crate::vmm::VmxRegisters`]. INSPECT. ENOENT behind the last CPU.
+    VmmInfo = 92;
 }

@@ -27,6 +27,8 @@ pub const ENDED_KILLED: u32 = 2;
 pub const ENDED_EXCEPTION: u32 = 3;
 /// Memory ran out where the process could not be told by an error.
 pub const ENDED_NO_MEMORY: u32 = 4;
+/// The hardware could not go on with a thread in guest mode; the kernel's log says why.
+pub const ENDED_GUEST: u32 = 5;
 
 /// One row of `process_list`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]

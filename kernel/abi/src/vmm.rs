@@ -37,3 +37,15 @@ pub struct GuestOptions {
 /// In `flags`: the first guest thread of the process, which brings its guest memory into being. EBUSY if there is one already; without
 /// it, ENOENT if there is none.
 pub const GUEST_MASTER: u32 = 1;
+
+/// Values of the registers that describe VMX on one CPU, in the order of `vmx_model::Msr::ALL`; 0 where the CPU does not have one, all 0
+/// without VMX.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VmxRegisters {
+    /// The values.
+    pub values: [u64; VMX_REGISTERS],
+}
+
+/// Registers that describe VMX.
+pub const VMX_REGISTERS: usize = 18;

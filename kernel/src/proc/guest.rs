@@ -14,6 +14,7 @@ use crate::debug::counters;
 use crate::pmap;
 use crate::sched::{self, TimerKey};
 use crate::vm::{Vmspace, copy};
+use crate::vmm::Guest;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use dragonet_abi::Errno;
@@ -140,7 +141,7 @@ impl RunEvent {
         }
     }
 
-    const fn counter(self) -> Counter {
+    pub(super) const fn counter(self) -> Counter {
         match self.reason {
             abi::RUN_SYSCALL => Counter::RunSyscall,
             abi::RUN_EXCEPTION => Counter::RunException,
@@ -150,7 +151,7 @@ impl RunEvent {
         }
     }
 
-    fn write_to(self, state: &mut RunState) {
+    pub(super) fn write_to(self, state: &mut RunState) {
         state.reason = self.reason;
         state.vector = self.vector;
         state.error_code = self.error_code;
@@ -176,6 +177,44 @@ impl Thread {
             .map(|guest| guest.entered().clone())
     }
 
+    /// The first half of every RUN: reads and checks what is wanted. `None`: an event was due already; its outcome is written and the call
+    /// returns 0. `check` says whether there is something to run in.
+    ///
+    /// # Errors
+    /// EFAULT or EINVAL for the state; those of `check`.
+    pub(super) fn prepare_run(
+        &self,
+        address: u64,
+        check: impl FnOnce() -> Result<(), Errno>,
+    ) -> Result<Option<RunState>, Errno> {
+        let mut state: RunState = copy::read(address)?;
+        check_registers(&state.registers)?;
+        counters::count(Counter::VmspaceRun);
+        let event = if self.virtual_interrupts().due() != 0 {
+            RunEvent::plain(abi::RUN_VIRTUAL_INTERRUPT)
+        } else if state.timeout == 0 {
+            RunEvent::plain(abi::RUN_TIMEOUT)
+        } else {
+            return Ok(Some(state));
+        };
+        check()?;
+        counters::count(event.counter());
+        event.write_to(&mut state);
+        copy::write(address, &state)?;
+        Ok(None)
+    }
+
+    /// Sets the time-out of a RUN that begins.
+    pub(super) fn start_run(self: &Arc<Self>, run: &RunState) -> Option<TimerKey> {
+        let deadline = if run.timeout == FOREVER {
+            FOREVER
+        } else {
+            clock::now().saturating_add(run.timeout)
+        };
+        self.run_deadline.store(deadline, Ordering::Relaxed);
+        (deadline != FOREVER).then(|| sched::start_timer(deadline, self.clone(), TIMER_RUN))
+    }
+
     /// Enters the vmspace with the registers at `address`. True: `frame` is now the user's; false: an event was due already,
     /// its outcome is written and the call returns 0.
     ///
@@ -187,31 +226,11 @@ impl Thread {
         guest: Arc<GuestVmspace>,
         address: u64,
     ) -> Result<bool, Errno> {
-        let mut state: RunState = copy::read(address)?;
-        check_registers(&state.registers)?;
-        counters::count(Counter::VmspaceRun);
-        let due_now = if self.virtual_interrupts().due() != 0 {
-            Some(RunEvent::plain(abi::RUN_VIRTUAL_INTERRUPT))
-        } else if state.timeout == 0 {
-            Some(RunEvent::plain(abi::RUN_TIMEOUT))
-        } else {
-            None
-        };
-        if let Some(event) = due_now {
-            guest.vmspace()?;
-            counters::count(event.counter());
-            event.write_to(&mut state);
-            copy::write(address, &state)?;
+        let Some(run) = self.prepare_run(address, || guest.vmspace().map(drop))? else {
             return Ok(false);
-        }
-        guest.enter()?;
-        let deadline = if state.timeout == FOREVER {
-            FOREVER
-        } else {
-            clock::now().saturating_add(state.timeout)
         };
-        self.run_deadline.store(deadline, Ordering::Relaxed);
-        let timer = (deadline != FOREVER).then(|| sched::start_timer(deadline, self.clone(), TIMER_RUN));
+        guest.enter()?;
+        let timer = self.start_run(&run);
         let mut context = self.guest.lock();
         context.saved = *frame;
         context.saved_bases = segments::user_bases();
@@ -224,9 +243,9 @@ impl Thread {
         }
         context.active = Some(guest);
         self.in_guest.store(true, Ordering::Relaxed);
-        segments::set_user_bases(state.registers.fs_base, state.registers.gs_base);
+        segments::set_user_bases(run.registers.fs_base, run.registers.gs_base);
         drop(context);
-        load_registers(frame, &state.registers);
+        load_registers(frame, &run.registers);
         Ok(true)
     }
 
@@ -270,16 +289,22 @@ impl Thread {
     }
 
     /// Ends RUN because the vmspace was destroyed, or a virtual interrupt or the time-out is due.
-    pub(super) fn leave_guest_if_due(&self, frame: &mut TrapFrame) {
+    pub(super) fn leave_guest_if_due(&self, frame: &mut TrapFrame, guest: Option<&mut Guest>) {
         if !self.is_guest() {
             return;
         }
-        if self.guest_is_destroyed() {
-            self.leave_guest(frame, RunEvent::plain(abi::RUN_DESTROYED));
+        let reason = if self.guest_is_destroyed() {
+            abi::RUN_DESTROYED
         } else if self.virtual_interrupts().due() != 0 {
-            self.leave_guest(frame, RunEvent::plain(abi::RUN_VIRTUAL_INTERRUPT));
+            abi::RUN_VIRTUAL_INTERRUPT
         } else if self.run_timed_out() {
-            self.leave_guest(frame, RunEvent::plain(abi::RUN_TIMEOUT));
+            abi::RUN_TIMEOUT
+        } else {
+            return;
+        };
+        match guest {
+            Some(guest) => self.end_user(frame, guest, RunEvent::plain(reason)),
+            None => self.leave_guest(frame, RunEvent::plain(reason)),
         }
     }
 

@@ -19,6 +19,7 @@ mod table;
 mod tests;
 mod thread;
 mod virtual_interrupt;
+mod vmm_user;
 
 pub use burial::bury;
 pub use exception::Exception;
@@ -31,5 +32,5 @@ pub use reaper::start_reaper;
 pub use start::start_first_process;
 pub use table::{after, by_id};
 pub use tests::TESTS;
-pub use thread::{Thread, threads_alive, with_current};
+pub use thread::{Fate, Thread, threads_alive, with_current};
 pub use virtual_interrupt::check_handler;

@@ -5,6 +5,7 @@ use crate::debug::counters;
 use crate::sched::{self, Schedulable, State, WaitQueue};
 use crate::sync::{Rank, SpinLock};
 use crate::vm::Vmspace;
+use crate::vmm::GuestProcess;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use dragonet_abi::layout::{MAX_NAME, MAX_THREADS};
 use dragonet_abi::process as abi;
 use dragonet_abi::process::{ProcessInfo, WaitStatus};
 use dragonet_abi::{Errno, Rights};
+use spin::Once;
 
 /// A process.
 pub struct Process {
@@ -27,6 +29,8 @@ pub struct Process {
     ended: WaitQueue,
     /// vmspaces that the process made as a vkernel and that still exist.
     pub(super) guest_vmspaces: AtomicU32,
+    /// What its threads in guest mode share, once there was one.
+    guest: Once<Arc<GuestProcess>>,
 }
 
 struct Life {
@@ -74,6 +78,7 @@ impl Process {
             ending: AtomicBool::new(false),
             ended: WaitQueue::new(),
             guest_vmspaces: AtomicU32::new(0),
+            guest: Once::new(),
         });
         ALIVE.fetch_add(1, Ordering::Relaxed);
         table::add(&process);
@@ -94,6 +99,11 @@ impl Process {
     /// The address space.
     pub fn vmspace(&self) -> &Arc<Vmspace> {
         &self.vmspace
+    }
+
+    /// What its threads in guest mode share.
+    pub fn guest(&self) -> &Arc<GuestProcess> {
+        self.guest.call_once(GuestProcess::new)
     }
 
     /// The handle table.
@@ -181,6 +191,16 @@ impl Process {
             address: exception.address,
             error_code: exception.error_code,
             instruction: exception.instruction,
+        });
+    }
+
+    /// Ends the process because a guest of it cannot go on; why is in the log already.
+    pub fn end_with_guest(&self, instruction: u64) {
+        log::warn!("process {} ({}) ended: its guest cannot go on", self.id, self.name());
+        self.end(WaitStatus {
+            reason: abi::ENDED_GUEST,
+            instruction,
+            ..WaitStatus::default()
         });
     }
 

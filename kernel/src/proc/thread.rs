@@ -11,6 +11,7 @@ use crate::debug::counters;
 use crate::ipc::CallSlot;
 use crate::sched::{self, Schedulable, Task, TimerKey, WaitQueue};
 use crate::sync::{Rank, SpinLock};
+use crate::vmm::Guest;
 use crate::{mm, pmap};
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
@@ -35,6 +36,16 @@ pub struct Thread {
     exiting: AtomicBool,
     gone: AtomicBool,
     ended: WaitQueue,
+}
+
+/// Whether a thread returns to user mode.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It does.
+    Stays,
+    /// It ends instead: the caller drops what it has and calls [`Thread::leave_for_good`].
+    Goes,
 }
 
 /// The timer that `timer_set` sets.
@@ -186,21 +197,20 @@ impl Thread {
         sched::reschedule_request(self);
     }
 
-    /// What a thread does before it returns to user mode when its CPU has work. Does not return if the thread must go.
-    pub fn before_user(&self, frame: &mut TrapFrame) {
+    /// What a thread does before it returns to user mode, or to its guest, when its CPU has work.
+    pub fn before_user(&self, frame: &mut TrapFrame, guest: Option<&mut Guest>) -> Fate {
         if self.must_go() {
-            self.leave_for_good();
+            return Fate::Goes;
         }
-        self.leave_guest_if_due(frame);
+        self.leave_guest_if_due(frame, guest);
         if !self.is_guest() {
             self.deliver_virtual_interrupts(frame);
         }
-        if self.must_go() {
-            self.leave_for_good();
-        }
+        if self.must_go() { Fate::Goes } else { Fate::Stays }
     }
 
-    fn leave_for_good(&self) -> ! {
+    /// Ends the thread, which is the caller. Whatever its kernel stack holds is never dropped.
+    pub fn leave_for_good(&self) -> ! {
         self.abandon_guest();
         self.timer.lock().stop();
         counters::count(Counter::ThreadExit);

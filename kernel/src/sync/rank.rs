@@ -35,6 +35,8 @@ ranks! {
     WaitQueue,
     /// Map of entries of one vmspace.
     VmspaceMap,
+    /// Guest threads of one process, and changes of what they share.
+    Guest,
     /// Page tables of one vmspace.
     Pmap,
     /// Bindings of interrupt lines.

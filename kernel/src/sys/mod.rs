@@ -14,6 +14,7 @@ mod system;
 mod thread;
 mod user_slice;
 mod virtual_interrupt;
+mod vmm;
 mod vmspace;
 
 use crate::arch::trap::TrapFrame;
@@ -28,6 +29,10 @@ pub enum Outcome {
     Value(u64),
     /// The frame was replaced as a whole.
     FrameReplaced,
+    /// The caller goes on in guest mode.
+    EnterGuest(Box<Guest>),
+    /// The caller, which is in guest mode, goes on as an ordinary thread.
+    LeaveGuest,
 }
 
 /// A call in progress.
@@ -36,6 +41,8 @@ pub struct Call<'call> {
     pub thread: &'call Thread,
     /// Its registers.
     pub frame: &'call mut TrapFrame,
+    /// If it is in guest mode, its guest.
+    pub guest: Option<&'call mut Guest>,
 }
 
 impl Call<'_> {
@@ -127,14 +134,22 @@ fn deadline_after(timeout: u64) -> u64 {
     }
 }
 
-/// Serves the system call in `frame`.
+/// Serves the system call in `frame`, of a thread in guest mode with its `guest`.
 ///
 /// # Errors
 /// What the call reports to its caller; ENOSYS for a number without a call.
-pub fn dispatch(thread: &Thread, frame: &mut TrapFrame) -> Result<Outcome, Errno> {
+pub fn dispatch(
+    thread: &Thread,
+    frame: &mut TrapFrame,
+    guest: Option<&mut Guest>,
+) -> Result<Outcome, Errno> {
     use SyscallNumber as N;
     let number = N::from_number(frame.rax).ok_or(Errno::ENOSYS)?;
-    let mut call = Call { thread, frame };
+    let mut call = Call {
+        thread,
+        frame,
+        guest,
+    };
     let call = &mut call;
     let value = match number {
         N::Null => 0,
@@ -195,6 +210,9 @@ pub fn dispatch(thread: &Thread, frame: &mut TrapFrame) -> Result<Outcome, Errno
         N::Power => system::power(call)?,
         N::SystemInfo => system::info(call)?,
         N::BootModule => system::boot_module(call)?,
+        N::VmmGuestCtl => return vmm::guest_ctl(call),
+        N::VmmGuestSyncAddr => vmm::sync_addr(call)?,
+        N::VmmInfo => vmm::info(call)?,
     };
     Ok(Outcome::Value(value))
 }

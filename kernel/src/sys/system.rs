@@ -9,7 +9,7 @@ use crate::mm::frame;
 use crate::proc::{Entry, HandleTable, Object, processes_alive, threads_alive};
 use crate::vm::{self, MemoryObject, copy};
 use dragonet_abi::counters::{ALL_CPUS, Counter};
-use dragonet_abi::system::{ABI_VERSION, MAX_LOG_TEXT, MODE_SOFT, ModuleInfo, PowerCommand, SystemInfo};
+use dragonet_abi::system::{ABI_VERSION, MAX_LOG_TEXT, MODE_EXIT, MODE_SOFT, ModuleInfo, PowerCommand, SystemInfo};
 use dragonet_abi::{Errno, Rights};
 
 /// `counters_read(system, cpu, *mut u64, count)`.
@@ -86,7 +86,11 @@ pub fn info(call: &Call) -> Result<u64, Errno> {
         frames_free,
         uptime: clock::now(),
         tsc_frequency: clock::tsc_frequency(),
-        vkernel_modes: MODE_SOFT,
+        vkernel_modes: if crate::vmm::support().is_ok() {
+            MODE_SOFT | MODE_EXIT
+        } else {
+            MODE_SOFT
+        },
         processes: processes_alive(),
         threads: threads_alive(),
         vmspaces,

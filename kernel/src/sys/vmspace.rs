@@ -39,9 +39,16 @@ pub fn ctl(call: &mut Call) -> Result<Outcome, Errno> {
     if call.argument(1) != VMSPACE_CTL_RUN {
         return Err(Errno::EINVAL);
     }
-    let guest = vmspace_object(call, Rights::RUN)?;
     let address = call.argument(2);
-    let entered = call.thread.arc().run_guest(call.frame, guest, address)?;
+    let thread = call.thread.arc();
+    let (root, guest_mode) = (call.argument(0), call.guest.as_deref_mut());
+    let entered = match guest_mode {
+        Some(guest) => thread.run_user(call.frame, guest, root, address)?,
+        None => {
+            let guest = vmspace_object(call, Rights::RUN)?;
+            thread.run_guest(call.frame, guest, address)?
+        }
+    };
     Ok(if entered {
         Outcome::FrameReplaced
     } else {

@@ -17,8 +17,8 @@ pub struct NestedFault {
 /// not here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// `VMCALL`: the instruction pointer is behind it.
-    HostCall,
+    /// `VMCALL`, of so many bytes; the instruction pointer is at it.
+    HostCall(u64),
     /// An exception in the guest: vector, error code, address of a page fault.
     Exception {
         /// 0 to 31.

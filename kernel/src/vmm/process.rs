@@ -1,12 +1,14 @@
 //! What the guest threads of one process share.
 
+use crate::pmap;
 use crate::sync::{Rank, SpinLock};
 use crate::vm::Vmspace;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use dragonet_abi::Errno;
 use dragonet_abi::vmm::MAX_GUEST_THREADS;
 use invalidation::Space;
+use page_table::FlushSet;
 
 /// How a thread comes into guest mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub struct GuestProcess {
     members: SpinLock<usize>,
     /// The guest's linear addresses, as CPUs know them.
     linear: Space<AtomicU64>,
+    /// Closed: nobody enters.
+    gate: AtomicBool,
 }
 
 /// A member's place in its process's guest; given back when dropped.
@@ -37,6 +41,7 @@ impl GuestProcess {
         Arc::new(GuestProcess {
             members: SpinLock::new(Rank::Guest, 0),
             linear: Space::new(NEXT_SPACE.fetch_add(1, Ordering::Relaxed)),
+            gate: AtomicBool::new(false),
         })
     }
 
@@ -45,13 +50,42 @@ impl GuestProcess {
         &self.linear
     }
 
+    /// Closed while somebody changes a page table with every CPU out of the guest. Looked at after the CPU's bit in the active set is set.
+    pub(super) fn gate(&self) -> &AtomicBool {
+        &self.gate
+    }
+
+    /// Drops translations of linear addresses everywhere: here by address, and on the CPUs that are in the guest now, which leave it.
+    /// Touches no page table.
+    pub fn invalidate(&self, set: &FlushSet) {
+        let members = self.members.lock();
+        pmap::invalidate_guest(members.irqs(), &self.linear, set);
+    }
+
+    /// Runs `change` while no other CPU is in the guest, and drops all translations of linear addresses before. `change` neither waits nor
+    /// faults.
+    pub fn alone<R>(&self, change: impl FnOnce() -> R) -> R {
+        let members = self.members.lock();
+        self.gate.store(true, Ordering::SeqCst);
+        // Whoever is in the active set after this has looked at the closed gate.
+        pmap::invalidate_guest(members.irqs(), &self.linear, &FlushSet::everything());
+        let result = change();
+        self.gate.store(false, Ordering::Release);
+        result
+    }
+
     /// Takes a place.
     ///
     /// # Errors
     /// EBUSY for a second master; ENOENT for a slave without one; EAGAIN at the limit; ENOMEM.
-    pub fn join(self: &Arc<Self>, role: Role, vmspace: &Vmspace) -> Result<Membership, Errno> {
+    pub(super) fn join(
+        self: &Arc<Self>,
+        role: Role,
+        vmspace: &Vmspace,
+        accessed_dirty: bool,
+    ) -> Result<Membership, Errno> {
         if role == Role::Master {
-            vmspace.make_nested()?;
+            vmspace.make_nested(accessed_dirty)?;
         }
         let mut members = self.members.lock();
         match (role, *members) {

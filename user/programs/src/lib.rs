@@ -8,6 +8,8 @@
 extern crate alloc;
 
 pub mod checks;
+pub mod cpuid;
+pub mod guest;
 pub mod ledger;
 pub mod line_editor;
 pub mod options;

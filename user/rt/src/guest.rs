@@ -5,8 +5,7 @@
 //! system calls leave the guest by `vmcall`.
 
 use crate::memory::Mapping;
-use crate::syscall;
-use core::arch::x86_64::__cpuid;
+use crate::{processor, syscall};
 use core::sync::atomic::Ordering;
 use dragonet_abi::Errno;
 use dragonet_abi::layout::{PAGE_SIZE, PLACEMENT_END};
@@ -79,9 +78,7 @@ impl IdentityMap {
     }
 }
 
-#[allow(unused_unsafe, reason = "safe in newer compilers")]
 fn has_huge_pages() -> bool {
     const EXTENDED: u32 = 0x8000_0001;
-    // SAFETY: every x86-64 has CPUID with this leaf.
-    unsafe { __cpuid(EXTENDED) }.edx >> 26 & 1 != 0
+    processor::cpuid(EXTENDED, 0)[3] >> 26 & 1 != 0
 }

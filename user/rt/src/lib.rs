@@ -23,6 +23,7 @@ pub mod log;
 pub mod memory;
 mod panic;
 pub mod process;
+pub mod processor;
 mod start_block;
 pub mod startup;
 pub mod supervisor_protocol;

@@ -60,5 +60,6 @@ pub(super) unsafe fn init(index: usize, features: &Features) {
         .smap
         .store(u32::from(features.smap), Ordering::Relaxed);
     fpu::init();
+    super::vmx::recorded::record(index);
     syscall::init();
 }

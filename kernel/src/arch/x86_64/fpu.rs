@@ -59,6 +59,11 @@ pub(super) fn init() {
     AREA_SIZE.fetch_max(size, Ordering::Relaxed);
 }
 
+/// State components that programs have (XCR0); 0 if the CPU has no XSAVE.
+pub fn components() -> u64 {
+    COMPONENTS.load(Ordering::Relaxed)
+}
+
 /// Saved extended state of one program thread. Nothing about it depends on the CPU that saved it.
 #[derive(Debug)]
 pub struct FpuState {

@@ -45,6 +45,7 @@ pub mod tests;
 pub mod thread;
 pub mod trap;
 pub mod user_copy;
+pub mod vmx;
 
 use self::boot::BootInfo;
 

@@ -1,7 +1,7 @@
 //! Whether this machine has guest mode, and why not.
 
 use crate::arch::cpu;
-use crate::arch::vmx::recorded::{self, NativeCpuid};
+use crate::arch::vmx::recorded;
 use crate::arch::vmx::tlb::{self, Kinds};
 use core::fmt;
 use dragonet_abi::Errno;
@@ -9,7 +9,6 @@ use dragonet_abi::vmm::VmxRegisters;
 use spin::Once;
 use vmx_model::Msr;
 use vmx_model::capability::{Capabilities, Invept, Invvpid, Refusal, Refusals, Support};
-use vmx_model::cpuid::Policy;
 
 /// What guest mode needs to know of the machine.
 #[derive(Debug)]
@@ -18,8 +17,6 @@ pub struct Machine {
     pub capabilities: &'static Capabilities,
     /// What guests use of it.
     pub support: Support,
-    /// What CPUID shows them.
-    pub cpuid: Policy,
     /// Guests' page tables have identifiers.
     pub identifiers: bool,
 }
@@ -69,7 +66,6 @@ fn find_out() -> Result<Machine, Unsupported> {
     Ok(Machine {
         capabilities: first,
         identifiers: features.pcid && support.invvpid.is_some(),
-        cpuid: Policy::new(&NativeCpuid, crate::arch::fpu::components()),
         support,
     })
 }

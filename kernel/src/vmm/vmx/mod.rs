@@ -12,5 +12,5 @@ mod vcpu;
 mod vmcs;
 
 pub use capability::{registers_of_cpu, support};
-pub use operation::shut_down_here;
+pub use operation::turn_on;
 pub use vcpu::{Context, Vcpu};

@@ -33,11 +33,19 @@ const INTERVAL: u64 = 200_000;
 /// Priority of the threads that change CPUs: above all programs, so that they come soon.
 const PRIORITY: u8 = 31;
 
+/// Turns guest mode on, if it is not; true if nested tables have accessed and dirty bits.
+///
+/// # Errors
+/// ENODEV if the machine has none; ENOMEM.
+pub fn turn_on() -> Result<bool, Errno> {
+    turn_on_everywhere().map(|machine| machine.support.accessed_dirty)
+}
+
 /// Turns VMX on on every CPU, if it is not.
 ///
 /// # Errors
 /// ENODEV if the machine has no guest mode or a CPU refuses; ENOMEM.
-pub fn turn_on_everywhere() -> Result<&'static Machine, Errno> {
+pub(super) fn turn_on_everywhere() -> Result<&'static Machine, Errno> {
     let machine = capability::support().map_err(|why| {
         log::debug!("no guest mode: {why}");
         Errno::ENODEV

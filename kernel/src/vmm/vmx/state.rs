@@ -43,7 +43,7 @@ fn guest_cr0(capabilities: &Capabilities) -> u64 {
         | Cr0Flags::WRITE_PROTECT
         | Cr0Flags::ALIGNMENT_MASK
         | Cr0Flags::PAGING;
-    wanted.bits() | capabilities.cr0_must_be_set()
+    wanted.bits() | capabilities.cr0().must
 }
 
 /// Writes everything that does not change from one entry to the next.

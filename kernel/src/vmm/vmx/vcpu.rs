@@ -1,26 +1,30 @@
 //! One thread's virtual CPU: entering it, and what its exits mean.
 
 use super::dump;
-use super::operation::{self, Machine};
+use super::capability::Machine;
+use super::operation;
 use super::state;
 use super::vmcs::Vmcs;
 use crate::arch::irq::IrqsOff;
 use crate::arch::trap::TrapFrame;
-use crate::arch::vmx::host::{self, CpuHostState, ThreadHostState};
+use crate::arch::fpu;
+use crate::arch::vmx::host::{self, CommonHostState, CpuHostState, ThreadHostState};
+use crate::arch::vmx::recorded::NativeCpuid;
 use crate::arch::vmx::{self, Current, GuestRegisters};
 use crate::debug::counters;
-use crate::pmap;
+use crate::pmap::{self, Pmap};
 use crate::vm::Access;
 use crate::vmm::{Exit, NestedFault};
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
+use dragonet_abi::vmm::MAX_GUEST_THREADS;
 use invalidation::{GuestEntry, Space};
 use vmx_model::Field;
+use vmx_model::controls::SecondaryControls;
 use vmx_model::cpuid;
-use vmx_model::exit::{EptViolation, ExitReason, InterruptionInfo, InterruptionKind, Reason};
+use vmx_model::exit::{EptViolation, Event, EventKind, ExitReason, Reason};
 
-const BREAKPOINT: u8 = 3;
 const DEBUG: u8 = 1;
 const UNDEFINED_OPCODE: u8 = 6;
 const GENERAL_PROTECTION: u8 = 13;
@@ -40,6 +44,8 @@ pub struct Context<'guest> {
     pub nested: &'guest Space<AtomicU64>,
     /// The guest's linear addresses.
     pub linear: &'guest Space<AtomicU64>,
+    /// Closed: the guest must not be entered now.
+    pub gate: &'guest AtomicBool,
 }
 
 /// Fields whose value is known, because this wrote them or the last exit left them.
@@ -65,23 +71,38 @@ pub struct Vcpu {
     known: Known,
     /// What the CPU on which the VMCS is must have after an exit.
     cpu: CpuHostState,
+    /// What CPUID shows.
+    cpuid: cpuid::Guest,
     /// The constant fields are written.
     ready: bool,
 }
 
 impl Vcpu {
-    /// One that has not been entered. Turns VMX on if it is the machine's first.
+    /// One that has not been entered, in the memory of a nested table, which must live longer. `number` tells it from the
+    /// others of its process.
     ///
     /// # Errors
     /// ENODEV where the machine has no guest mode; ENOMEM.
-    pub fn new(nested: u64) -> Result<Self, Errno> {
+    pub fn new(nested: &Pmap, number: u32) -> Result<Self, Errno> {
         let machine = operation::turn_on_everywhere()?;
         Ok(Vcpu {
             machine,
-            vmcs: Vmcs::new(machine.capabilities.revision())?,
-            nested,
+            vmcs: Vmcs::new(machine.support.revision)?,
+            nested: nested.pointer(),
             known: Known::default(),
             cpu: CpuHostState::default(),
+            cpuid: cpuid::Guest {
+                cpu: number,
+                cpus: MAX_GUEST_THREADS as u32,
+                cr4: state::guest_cr4(&CommonHostState::now(), machine.identifiers),
+                xcr0: fpu::components(),
+                rdtscp: machine
+                    .support
+                    .controls
+                    .setting()
+                    .secondary
+                    .contains(SecondaryControls::RDTSCP),
+            },
             ready: false,
         })
     }
@@ -105,8 +126,8 @@ impl Vcpu {
             unsafe {
                 state::write_constant(
                     &vmcs,
-                    &self.machine.capabilities,
-                    &self.machine.controls,
+                    self.machine.capabilities,
+                    &self.machine.support.controls,
                     self.nested,
                     self.machine.identifiers,
                 );
@@ -125,6 +146,11 @@ impl Vcpu {
             root: context.root,
         };
         let tag = pmap::enter_guest(irqs, &entry, self.machine.identifiers);
+        // After this CPU's bit was set: whoever closed the gate before has seen the bit, or this sees the closed gate.
+        if context.gate.load(Ordering::SeqCst) {
+            pmap::leave_guest(irqs, &entry);
+            return Exit::Resume;
+        }
         self.write_changed(irqs, &vmcs, frame, context, tag);
         let registers = GuestRegisters {
             frame,
@@ -162,7 +188,7 @@ impl Vcpu {
         ] {
             write(vmcs, field, value);
         }
-        if self.machine.has_tags {
+        if self.machine.support.invvpid.is_some() {
             write(vmcs, Field::Vpid, u64::from(known.tag));
         }
     }
@@ -197,7 +223,7 @@ impl Vcpu {
         let host = ThreadHostState::now(irqs);
         update(Field::HostCr3, &mut known.host.cr3, host.cr3);
         update(Field::HostFsBase, &mut known.host.fs_base, host.fs_base);
-        if self.machine.has_tags && known.tag != tag.tag {
+        if self.machine.support.invvpid.is_some() && known.tag != tag.tag {
             known.tag = tag.tag;
             write(vmcs, Field::Vpid, u64::from(tag.tag));
         }
@@ -205,9 +231,8 @@ impl Vcpu {
 
     /// Takes the registers that the VMCS has over into the frame and finds out what the exit wants.
     fn after_exit(&mut self, irqs: &IrqsOff, vmcs: &Current<'_>, frame: &mut TrapFrame) -> Exit {
-        let raw = vmcs.read(Field::ExitReason) as u32;
-        let reason = Reason::decode(raw);
-        if reason.entry_failure {
+        let reason = ExitReason(vmcs.read(Field::ExitReason) as u32);
+        if reason.is_entry_failure() {
             dump::entry_refused(vmcs, self.machine, reason);
             return Exit::Dead;
         }
@@ -222,14 +247,15 @@ impl Vcpu {
             error_code: 0,
             address: 0,
         };
-        match reason.basic {
-            ExitReason::ExternalInterrupt => Exit::Resume,
-            ExitReason::ExceptionOrNmi => exception_exit(irqs, vmcs, frame),
-            ExitReason::Vmcall => {
-                frame.rip = frame.rip.wrapping_add(vmcs.read(Field::ExitInstructionLength));
-                Exit::HostCall
-            }
-            ExitReason::Cpuid => {
+        let Some(basic) = reason.reason() else {
+            dump::unforeseen(vmcs, self.machine, reason);
+            return Exit::Dead;
+        };
+        match basic {
+            Reason::ExternalInterrupt => Exit::Resume,
+            Reason::ExceptionOrNmi => exception_exit(irqs, vmcs, frame),
+            Reason::Vmcall => Exit::HostCall(vmcs.read(Field::ExitInstructionLength)),
+            Reason::Cpuid => {
                 frame.rip = frame.rip.wrapping_add(vmcs.read(Field::ExitInstructionLength));
                 self.answer_cpuid(frame);
                 if frame.rflags & TRAP_FLAG != 0 {
@@ -237,23 +263,23 @@ impl Vcpu {
                 }
                 Exit::Resume
             }
-            ExitReason::EptViolation => nested_exit(vmcs),
+            Reason::EptViolation => nested_exit(vmcs),
             // VMX instructions that are no call to the host (SDM 3C 26.1.2: they exit at any privilege level).
-            ExitReason::Vmclear
-            | ExitReason::Vmlaunch
-            | ExitReason::Vmptrld
-            | ExitReason::Vmptrst
-            | ExitReason::Vmread
-            | ExitReason::Vmresume
-            | ExitReason::Vmwrite
-            | ExitReason::Vmxoff
-            | ExitReason::Vmxon
-            | ExitReason::Invept
-            | ExitReason::Invvpid
-            | ExitReason::Vmfunc
-            | ExitReason::Getsec => exception(UNDEFINED_OPCODE),
+            Reason::Vmclear
+            | Reason::Vmlaunch
+            | Reason::Vmptrld
+            | Reason::Vmptrst
+            | Reason::Vmread
+            | Reason::Vmresume
+            | Reason::Vmwrite
+            | Reason::Vmxoff
+            | Reason::Vmxon
+            | Reason::Invept
+            | Reason::Invvpid
+            | Reason::Vmfunc
+            | Reason::Getsec => exception(UNDEFINED_OPCODE),
             // SGDT and the like: as if UMIP were on.
-            ExitReason::GdtrOrIdtr | ExitReason::LdtrOrTr => exception(GENERAL_PROTECTION),
+            Reason::GdtrIdtrAccess | Reason::LdtrTrAccess => exception(GENERAL_PROTECTION),
             _ => {
                 dump::unforeseen(vmcs, self.machine, reason);
                 Exit::Dead
@@ -263,7 +289,7 @@ impl Vcpu {
 
     fn answer_cpuid(&self, frame: &mut TrapFrame) {
         let (leaf, subleaf) = (frame.rax as u32, frame.rcx as u32);
-        let answer = self.machine.cpuid.answer(leaf, subleaf, &cpuid::host);
+        let answer = cpuid::answer(&NativeCpuid, &self.cpuid, leaf, subleaf);
         frame.rax = u64::from(answer.eax);
         frame.rbx = u64::from(answer.ebx);
         frame.rcx = u64::from(answer.ecx);
@@ -279,33 +305,33 @@ fn write(vmcs: &Current<'_>, field: Field, value: u64) {
 
 /// An exception in the guest, or an NMI for the host.
 fn exception_exit(irqs: &IrqsOff, vmcs: &Current<'_>, frame: &mut TrapFrame) -> Exit {
-    let information = InterruptionInfo::decode(vmcs.read(Field::ExitInterruptionInfo) as u32);
-    match information.kind {
-        InterruptionKind::Nmi => {
+    let Some(event) = Event::from_field(vmcs.read(Field::ExitInterruptionInfo) as u32) else {
+        return Exit::Resume;
+    };
+    match event.kind {
+        EventKind::Nmi => {
             host::take_non_maskable_interrupt(irqs);
             return Exit::Resume;
         }
-        InterruptionKind::HardwareException if information.vector == MACHINE_CHECK => {
+        EventKind::HardwareException if event.vector == MACHINE_CHECK => {
             host::take_machine_check(irqs);
             return Exit::Resume;
         }
         // INT3, INTO, INT1: the exit comes instead of the instruction, but whoever handles the exception expects to find
         // the instruction behind him (SDM 3A 6.15).
-        InterruptionKind::SoftwareException | InterruptionKind::PrivilegedSoftwareException => {
+        EventKind::SoftwareException | EventKind::PrivilegedSoftwareException => {
             frame.rip = frame.rip.wrapping_add(vmcs.read(Field::ExitInstructionLength));
         }
         _ => {}
     }
-    let vector = information.vector;
-    debug_assert!(vector != BREAKPOINT || information.kind == InterruptionKind::SoftwareException);
     Exit::Exception {
-        vector,
-        error_code: if information.has_error_code {
+        vector: event.vector,
+        error_code: if event.has_error_code {
             vmcs.read(Field::ExitInterruptionErrorCode)
         } else {
             0
         },
-        address: if vector == PAGE_FAULT {
+        address: if event.vector == PAGE_FAULT {
             vmcs.read(Field::ExitQualification)
         } else {
             0
@@ -315,16 +341,16 @@ fn exception_exit(irqs: &IrqsOff, vmcs: &Current<'_>, frame: &mut TrapFrame) -> 
 
 /// An access that the nested table does not translate.
 fn nested_exit(vmcs: &Current<'_>) -> Exit {
-    let violation = EptViolation::decode(vmcs.read(Field::ExitQualification));
+    let violation = EptViolation(vmcs.read(Field::ExitQualification));
     Exit::Nested(NestedFault {
         address: vmcs.read(Field::GuestPhysicalAddress),
         access: Access {
-            write: violation.write,
-            execute: violation.fetch,
+            write: violation.is_write(),
+            execute: violation.is_fetch(),
             user: true,
         },
         linear: violation
-            .linear_valid
+            .has_linear_address()
             .then(|| vmcs.read(Field::GuestLinearAddress)),
     })
 }

@@ -34,7 +34,7 @@ pub use process::{
 pub use raw::{call, call_number, null};
 pub use system::{boot_module, counters_read, log_read, log_write, power, system_info};
 pub use thread::{thread_control, thread_create, thread_exit, thread_wait, thread_yield};
-pub use vmm::{vmm_guest_leave, vmm_guest_run, vmm_guest_sync_addr};
+pub use vmm::{vmm_guest_leave, vmm_guest_run, vmm_guest_sync_addr, vmm_info, vmm_run_user};
 pub use vmspace::{
     vmspace_create, vmspace_ctl_run, vmspace_destroy, vmspace_mcontrol, vmspace_mmap, vmspace_mprotect,
     vmspace_munmap, vmspace_pread, vmspace_pwrite,

@@ -1,8 +1,9 @@
 //! Guest mode.
 
 use super::raw::call;
-use dragonet_abi::vmm::{GuestOptions, VMM_LEAVE, VMM_RUN};
-use dragonet_abi::{Errno, SyscallNumber};
+use dragonet_abi::vmm::{GuestOptions, VMM_LEAVE, VMM_RUN, VmxRegisters};
+use dragonet_abi::vmspace::{RunState, VMSPACE_CTL_RUN};
+use dragonet_abi::{Errno, Handle, SyscallNumber};
 
 /// The calling thread goes on in guest mode.
 ///
@@ -50,4 +51,31 @@ pub unsafe fn vmm_guest_sync_addr(entry: Option<*mut u64>, new: &mut u64) -> Res
         )
     }
     .map(drop)
+}
+
+/// In guest mode: goes on as the user whose page table is at `root`, until something happens, see [`RunState`].
+///
+/// # Errors
+/// `EINVAL` for a root or registers that cannot be; `EBADF` outside of guest mode.
+pub fn vmm_run_user(root: u64, state: &mut RunState) -> Result<(), Errno> {
+    let arguments = [root, VMSPACE_CTL_RUN, core::ptr::from_mut(state) as u64];
+    // SAFETY: the kernel restores this thread's registers before it returns, and writes only `state`. What the user can reach is what its
+    // page table names, which whoever wrote that answers for.
+    unsafe { call(SyscallNumber::VmspaceCtl, arguments) }.map(drop)
+}
+
+/// What CPU number `cpu` says about VMX.
+///
+/// # Errors
+/// `EPERM` (INSPECT); `ENOENT` behind the last CPU.
+pub fn vmm_info(system: Handle, cpu: u64) -> Result<VmxRegisters, Errno> {
+    let mut registers = VmxRegisters::default();
+    // SAFETY: the kernel writes only `registers`.
+    unsafe {
+        call(
+            SyscallNumber::VmmInfo,
+            [u64::from(system.0), cpu, core::ptr::from_mut(&mut registers) as u64],
+        )
+    }?;
+    Ok(registers)
 }

@@ -10,6 +10,7 @@ mod cpu_state;
 mod entry;
 pub mod host;
 mod instructions;
+pub mod recorded;
 pub mod tlb;
 
 pub use cpu_state::{load, on, release, turn_off, turn_on};

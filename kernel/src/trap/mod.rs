@@ -1,13 +1,15 @@
 //! What the trap entry of `arch` calls: the one place that knows both the machine's events and the layers that serve them.
 #![forbid(unsafe_code)]
 
+mod guest;
+
 use crate::arch::cpu;
 use crate::arch::ioapic::InterruptLine;
 use crate::arch::irq::{IrqGuard, IrqsOff};
 use crate::arch::trap::TrapFrame;
 use crate::debug::counters;
 use crate::ipc;
-use crate::proc::{self, Exception, RunEvent};
+use crate::proc::{self, Exception, Fate, RunEvent};
 use crate::sched::{self, work};
 use crate::sys::{self, Outcome};
 use crate::vm::{Access, FaultError};
@@ -30,9 +32,13 @@ pub fn on_syscall(frame: &mut TrapFrame) {
             return;
         }
         counters::count(Counter::Syscall);
-        match sys::dispatch(thread, frame) {
+        match sys::dispatch(thread, frame, None) {
             Ok(Outcome::Value(value)) => frame.rax = value,
-            Ok(Outcome::FrameReplaced) => {}
+            Ok(Outcome::FrameReplaced | Outcome::LeaveGuest) => {}
+            Ok(Outcome::EnterGuest(guest)) => {
+                frame.rax = 0;
+                guest::run(thread, frame, guest);
+            }
             Err(errno) => frame.rax = errno.to_result() as u64,
         }
     });
@@ -136,5 +142,9 @@ pub fn before_user(frame: &mut TrapFrame) {
     if bits & work::RESCHEDULE != 0 {
         sched::preempt_if_due();
     }
-    proc::with_current(|thread| thread.before_user(frame));
+    proc::with_current(|thread| {
+        if thread.before_user(frame, None) == Fate::Goes {
+            thread.leave_for_good();
+        }
+    });
 }

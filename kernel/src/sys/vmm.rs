@@ -1,0 +1,57 @@
+//! System calls of guest mode.
+
+use super::{Call, Outcome};
+use crate::vm::copy;
+use crate::vmm::{self, Guest, Role};
+use dragonet_abi::vmm::{GUEST_MASTER, GuestOptions, VMM_LEAVE, VMM_RUN};
+use dragonet_abi::{Errno, Rights};
+
+/// `vmm_guest_ctl(operation, options)`.
+pub fn guest_ctl(call: &Call) -> Result<Outcome, Errno> {
+    match (call.argument(0), &call.guest) {
+        (VMM_RUN, Some(_)) => Err(Errno::EBUSY),
+        (VMM_RUN, None) => {
+            let options: GuestOptions = copy::read(call.argument(1))?;
+            if options.flags & !GUEST_MASTER != 0 || options.reserved != 0 {
+                return Err(Errno::EINVAL);
+            }
+            let role = if options.flags & GUEST_MASTER != 0 {
+                Role::Master
+            } else {
+                Role::Slave
+            };
+            let process = call.process();
+            let guest = Guest::new(process.guest(), process.vmspace(), role, options.cr3)?;
+            Ok(Outcome::EnterGuest(guest))
+        }
+        (VMM_LEAVE, Some(_)) => Ok(Outcome::LeaveGuest),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// `vmm_guest_sync_addr(entry, value)`.
+pub fn sync_addr(call: &mut Call) -> Result<u64, Errno> {
+    let (entry, value) = (call.argument(0), call.argument(1));
+    let Some(guest) = &call.guest else {
+        return Err(Errno::EINVAL);
+    };
+    if entry == 0 {
+        guest.process().alone(|| ());
+        return Ok(0);
+    }
+    let new: u64 = copy::read(value)?;
+    copy::check_range(entry, size_of::<u64>() as u64)?;
+    let old = guest
+        .vmspace()
+        .exchange_word(entry, new, |exchange| guest.process().alone(exchange))?;
+    copy::write(value, &old)?;
+    Ok(0)
+}
+
+/// `vmm_info(system, cpu, registers)`.
+pub fn info(call: &Call) -> Result<u64, Errno> {
+    call.system(0, Rights::INSPECT)?;
+    let index = usize::try_from(call.argument(1)).map_err(|_| Errno::ENOENT)?;
+    copy::write(call.argument(2), &vmm::registers_of_cpu(index)?)?;
+    Ok(0)
+}
