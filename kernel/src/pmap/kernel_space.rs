@@ -4,7 +4,7 @@
 //! never change, so every pmap has them by copying; mappings are added below them and never taken away, so none ever has
 //! to be invalidated.
 
-use super::tables::{DIRECT_MAP, FreshTables};
+use super::tables::{DIRECT_MAP, DetachedTables, FreshTables};
 use crate::arch::boot::{BootInfo, MemoryKind};
 use crate::arch::{cpu, paging};
 use crate::mm::FrameChain;
@@ -186,7 +186,7 @@ fn map_linear(
             Entered::New | Entered::Same => {}
             Entered::Broken(owed) => {
                 // Two regions of a memory map that share a page: the first one's rights go. At boot, with the table not in use.
-                owed.discharge(|_| ());
+                DetachedTables::from(owed.discharge(|_| ())).release(&X86_64);
                 continue;
             }
         }

@@ -12,7 +12,8 @@ use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
 use invalidation::Space;
 use page_table::{
-    Attributes, CacheMode, Entered, Interlock, NoMemory, Protection, Stamp, Tables, X86_64, release_subtree,
+    Attributes, CacheMode, Entered, Interlock, NoMemory, Protection, Released, Stamp, Tables, X86_64,
+    release_subtree,
 };
 use x86_64::PhysAddr;
 
@@ -61,9 +62,7 @@ pub struct RemovedTables<'pmap> {
 
 impl Drop for RemovedTables<'_> {
     fn drop(&mut self) {
-        let removed = core::mem::take(&mut self.detached).release(&X86_64);
-        self.pmap.resident.fetch_sub(removed.pages, Ordering::Relaxed);
-        self.pmap.tables.fetch_sub(removed.tables, Ordering::Relaxed);
+        self.pmap.release(core::mem::take(&mut self.detached));
     }
 }
 
@@ -136,6 +135,13 @@ impl Pmap {
         Tables::new(&X86_64, self.root.as_u64(), &DIRECT_MAP)
     }
 
+    /// Frees what was taken out of the table, after the flush, and counts it.
+    fn release(&self, detached: DetachedTables) {
+        let removed = detached.release(&X86_64);
+        self.resident.fetch_sub(removed.pages, Ordering::Relaxed);
+        self.tables.fetch_sub(removed.tables, Ordering::Relaxed);
+    }
+
     /// To be taken before anything is looked at that leads to a translation.
     pub fn stamp(&self) -> Stamp {
         Stamp(self.stamp.load(Ordering::Acquire))
@@ -193,8 +199,8 @@ impl Pmap {
                 }
                 Ok(Entered::Same) => break Ok(()),
                 Ok(Entered::Broken(owed)) => {
-                    self.resident.fetch_sub(1, Ordering::Relaxed);
-                    owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
+                    let taken = owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
+                    self.release(taken.into());
                 }
                 Err(error) => break Err(error),
             }
@@ -222,8 +228,7 @@ impl Pmap {
         let page = address..address + page_table::PAGE_SIZE;
         let owed = self.table().remove(&page, &(0..0), DetachedTables::default());
         let detached = owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
-        self.resident
-            .fetch_sub(detached.release(&X86_64).pages, Ordering::Relaxed);
+        self.release(detached);
         if !insert() {
             return Ok(Commit::Again);
         }
@@ -328,8 +333,10 @@ impl Drop for Pmap {
             let entry = slot.load(Ordering::Relaxed);
             if X86_64.is_present(entry) {
                 let table = X86_64.table_address(entry);
-                release_subtree(&X86_64, &DIRECT_MAP, table, 3, &mut |table| {
-                    free.push(PhysAddr::new(table))
+                release_subtree(&X86_64, &DIRECT_MAP, table, 3, &mut |released| {
+                    if let Released::Table(table) = released {
+                        free.push(PhysAddr::new(table));
+                    }
                 });
             }
         }

@@ -380,3 +380,22 @@ proptest! {
         }
     }
 }
+
+/// S13: the tables of 2006 had 32-bit entries, and objects may be larger than 4 GiB.
+#[test]
+fn page_numbers_beyond_32_bits_are_kept() {
+    let page = (5 << 32) + 7;
+    let mut object = Object::new(&[
+        (0, 0, ALLOW | 1 << 12),
+        (1, 0, ALLOW | 2 << 12),
+        (2, 0, ALLOW | 3 << 12),
+        (3, 0, ALLOW | AD | page << 12),
+    ]);
+    object.pages = 1 << 36;
+    assert_eq!(walk(&object, ALLOW, 0x123, WRITE).unwrap().page, page);
+    let address = 1 << 46;
+    let linear = walk(&object, ALLOW | Vpte::LARGE | page << 12, address, READ);
+    assert_eq!(linear.unwrap().page, page + (address >> 12));
+    object.pages = page;
+    assert_eq!(walk(&object, ALLOW, 0x123, WRITE), Err(Refusal::OutOfBounds));
+}
