@@ -13,7 +13,7 @@ use dragonet_abi::counters::Counter;
 use invalidation::Space;
 use page_table::{
     Attributes, CacheMode, Entered, Interlock, NoMemory, Protection, Released, Stamp, Tables, X86_64,
-    release_subtree,
+    release_subtree, span,
 };
 use x86_64::PhysAddr;
 
@@ -26,8 +26,10 @@ static NEXT_SPACE: AtomicU64 = AtomicU64::new(1);
 /// Where a translation leads.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// The page.
+    /// The page, aligned to its size.
     pub physical: PhysAddr,
+    /// 1 for a page of 4 KiB, 2 for one of 2 MiB.
+    pub level: u8,
     /// Accesses allowed.
     pub protection: Protection,
     /// Memory type.
@@ -151,7 +153,7 @@ impl Pmap {
         self.stamp.store(interlock.invalidate(range).0, Ordering::Release);
     }
 
-    /// Enters the translation of a page of a program. Nothing is flushed if there was none or only a narrower one. Of `neighbours`,
+    /// Enters the translation of a page of a program, to whose size `address` is aligned. Nothing is flushed if there was none or only a narrower one. Of `neighbours`,
     /// pages that share its lowest table, those are entered as well that have no translation and were not
     /// invalidated since the stamp.
     ///
@@ -165,7 +167,7 @@ impl Pmap {
         stamp: Stamp,
     ) -> Result<(), EnterError> {
         let interlock = self.interlock.lock();
-        if !interlock.admits(stamp, address) {
+        if !interlock.admits_range(stamp, &(address..address + span(target.level))) {
             return Err(EnterError::Stale);
         }
         self.enter_locked(&interlock, address, target)
@@ -192,9 +194,10 @@ impl Pmap {
         let entry = leaf(&target);
         let mut source = FreshTables::new(Need::Program);
         let result = loop {
-            match self.table().enter(address, 1, entry, &mut source) {
+            match self.table().enter(address, target.level, entry, &mut source) {
                 Ok(Entered::New) => {
-                    self.resident.fetch_add(1, Ordering::Relaxed);
+                    let pages = span(target.level) / page_table::PAGE_SIZE;
+                    self.resident.fetch_add(pages, Ordering::Relaxed);
                     break Ok(());
                 }
                 Ok(Entered::Same) => break Ok(()),
@@ -315,7 +318,7 @@ fn leaf(target: &Target) -> u64 {
     } else {
         0
     };
-    X86_64.leaf(1, target.physical.as_u64(), attributes) | X86_64.accessed | dirty
+    X86_64.leaf(target.level, target.physical.as_u64(), attributes) | X86_64.accessed | dirty
 }
 
 impl Drop for Pmap {

@@ -5,6 +5,7 @@
 //! spaces, and no memory is allocated for bookkeeping.
 
 use super::around::{Neighbours, neighbours};
+use super::large;
 use super::region::{Overlay, Region, Role};
 use super::vmspace::{Vmspace, to_table};
 use super::vpage;
@@ -185,10 +186,13 @@ impl Vmspace {
                     self.enter_page(page, &region, index, allowed, &neighbours, stamp)
                 }
             },
-            (None, None) => {
-                let index = (region.offset + distance) / PAGE_SIZE;
-                self.enter_page(page, &region, index, protection, &neighbours, stamp)
-            }
+            (None, None) => match large::page(&region, &entry, page) {
+                Some((start, target)) => self.enter(start, target, &[], stamp),
+                None => {
+                    let index = (region.offset + distance) / PAGE_SIZE;
+                    self.enter_page(page, &region, index, protection, &neighbours, stamp)
+                }
+            },
         }
     }
 
@@ -206,6 +210,7 @@ impl Vmspace {
         if let Some(physical) = overlay.object.resident_page(copy_index) {
             let target = Target {
                 physical,
+                level: 1,
                 protection: to_table(region.protection),
                 cache: CacheMode::WriteBack,
             };
@@ -223,6 +228,7 @@ impl Vmspace {
         counters::count(Counter::PageCopied);
         let target = Target {
             physical: copy.address(),
+            level: 1,
             protection: to_table(region.protection),
             cache: CacheMode::WriteBack,
         };
@@ -252,6 +258,7 @@ impl Vmspace {
             page,
             Target {
                 physical,
+                level: 1,
                 protection: to_table(protection),
                 cache,
             },

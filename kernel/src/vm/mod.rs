@@ -12,6 +12,7 @@ mod around;
 #[allow(unsafe_code)]
 pub mod copy;
 mod fault;
+mod large;
 mod object;
 mod region;
 mod reserve;

@@ -180,6 +180,15 @@ impl MemoryObject {
         }
     }
 
+    /// Start and memory type of the `count` pages from `index` on, if they lie in one piece of physical memory and always will.
+    pub(super) fn contiguous(&self, index: u64, count: u64) -> Option<(PhysAddr, CacheMode)> {
+        index.checked_add(count).filter(|&end| end <= self.pages())?;
+        match &self.backing {
+            Backing::Module(_) | Backing::Device(..) => self.page(index).ok(),
+            _ => None,
+        }
+    }
+
     /// The page of memory at `index` if it is there.
     pub(super) fn resident_page(&self, index: u64) -> Option<PhysAddr> {
         match &self.backing {

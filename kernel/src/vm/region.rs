@@ -68,6 +68,7 @@ impl Region {
     pub(super) fn resident(&self, distance: u64) -> Option<Target> {
         let at = |physical, protection| Target {
             physical,
+            level: 1,
             protection: to_table(protection),
             cache: CacheMode::WriteBack,
         };

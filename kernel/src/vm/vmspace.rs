@@ -4,6 +4,7 @@
 //! line (which waits for the flush); let go of the lock; only then drop what the old entries held. So when an operation
 //! returns no CPU can use what it took away, and no page is freed before.
 
+use super::large;
 use super::object::MemoryObject;
 use super::region::{EntryInfo, EntryKind, Overlay, Region, Role};
 use super::reserve::{self, MOST_PARTS};
@@ -151,8 +152,8 @@ impl Vmspace {
             let hint = checked_range(arguments.address, length).ok();
             match hint.filter(|range| map.is_free(range.clone())) {
                 Some(range) => range.start,
-                None => map
-                    .find_gap(length, PLACEMENT_START..PLACEMENT_END)
+                None => large::place(&map, &region, length)
+                    .or_else(|| map.find_gap(length, PLACEMENT_START..PLACEMENT_END))
                     .ok_or(Errno::ENOMEM)?,
             }
         };

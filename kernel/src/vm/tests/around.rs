@@ -171,6 +171,7 @@ pub fn invalidated_neighbours() -> Result<(), &'static str> {
         map(&space, &of_object(BASE, PAGES, &object, MapFlags::SHARED))?;
         let target = Target {
             physical: PhysAddr::new(0),
+            level: 1,
             protection: page_table::Protection::READ,
             cache: CacheMode::WriteBack,
         };

@@ -4,6 +4,7 @@
 mod advice;
 mod arguments;
 mod around;
+mod large;
 mod locks;
 mod private;
 mod reserve;
@@ -119,6 +120,30 @@ pub const TESTS: &[Test] = &[
         run: private::modules,
     },
     Test {
+        name: "vm::a_fault_maps_a_large_page_where_one_fits",
+        run: large::fits,
+    },
+    Test {
+        name: "vm::a_part_of_a_large_page_can_be_unmapped_and_protected",
+        run: large::parts,
+    },
+    Test {
+        name: "vm::a_large_page_that_was_found_before_a_part_was_unmapped_is_refused",
+        run: large::stale,
+    },
+    Test {
+        name: "vm::large_pages_and_small_ones_replace_each_other",
+        run: large::replaced,
+    },
+    Test {
+        name: "vm::a_mapping_is_placed_where_large_pages_fit",
+        run: large::placement,
+    },
+    Test {
+        name: "vm::boot_modules_read_the_same_through_large_pages",
+        run: large::modules,
+    },
+    Test {
         name: "vm::vpagetable_translates_and_marks",
         run: vpagetable::translation,
     },
@@ -145,6 +170,10 @@ pub const TESTS: &[Test] = &[
     Test {
         name: "vm::no_cpu_reads_what_was_unmapped",
         run: shootdown::unmap_oracle,
+    },
+    Test {
+        name: "vm::no_cpu_reads_what_was_unmapped_of_a_large_page",
+        run: shootdown::large_oracle,
     },
     Test {
         name: "vm::no_cpu_writes_after_protection",

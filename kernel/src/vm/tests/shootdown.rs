@@ -268,22 +268,66 @@ fn unmap_reader() {
     work(|space| watch(space, |said, value| value != 0 && value <= said));
 }
 
+/// In some rounds, waits until somebody holds the translation.
+fn let_readers_in(round: u64) {
+    let before = ACCESSES.load(Ordering::Relaxed);
+    for _ in 0..if round.is_multiple_of(2) { 1000 } else { 0 } {
+        if ACCESSES.load(Ordering::Relaxed) != before {
+            break;
+        }
+        pause(10);
+    }
+}
+
 pub fn unmap_oracle() -> Result<(), &'static str> {
     accounted(|| {
         let space = space()?;
         oracle(&space, unmap_reader, |number| {
             map(&space, &anonymous(BASE, 1))?;
             demand!(write(&space, BASE, number), "a write failed");
-            // Sometimes until somebody holds the translation, sometimes not.
-            let before = ACCESSES.load(Ordering::Relaxed);
-            for _ in 0..if number.is_multiple_of(2) { 1000 } else { 0 } {
-                if ACCESSES.load(Ordering::Relaxed) != before {
-                    break;
-                }
-                pause(10);
-            }
+            let_readers_in(number);
             demand!(space.unmap(BASE, PAGE).is_ok(), "unmap failed");
             SAID.store(number, Ordering::SeqCst);
+            Ok(())
+        })
+    })
+}
+
+fn large_reader() {
+    // Odd: not mapped, and it is not mapped again before that changes.
+    work(|space| {
+        watch(space, |said, _| {
+            !said.is_multiple_of(2) && SAID.load(Ordering::SeqCst) == said
+        })
+    });
+}
+
+/// One small page of a large one is unmapped.
+pub fn large_oracle() -> Result<(), &'static str> {
+    let Some((object, offset)) = large::module() else {
+        // A boot with small modules alone has none to try.
+        return Ok(());
+    };
+    accounted(|| {
+        let space = space()?;
+        let arguments = MapArguments {
+            protection: READ,
+            maximum: READ,
+            offset,
+            ..of_object(BASE, large::PAGES, &object, MapFlags::SHARED)
+        };
+        oracle(&space, large_reader, |number| {
+            SAID.store(2 * number, Ordering::SeqCst);
+            map(&space, &arguments)?;
+            demand!(read(&space, BASE).is_some(), "a module cannot be read");
+            demand!(
+                space.statistics().resident_pages == large::PAGES,
+                "no large page in a module"
+            );
+            let_readers_in(number);
+            demand!(space.unmap(BASE, PAGE).is_ok(), "unmap failed");
+            SAID.store(2 * number + 1, Ordering::SeqCst);
+            pause(20);
             Ok(())
         })
     })
