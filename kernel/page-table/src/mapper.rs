@@ -36,8 +36,10 @@ pub struct Leaf {
 pub enum Entered {
     /// There was no translation; nothing needs to be flushed.
     New,
-    /// The same page with at least these accesses was there, or is there now; nothing needs to be flushed.
+    /// The same page with at least these accesses was there; nothing needs to be flushed.
     Same,
+    /// The same page with fewer accesses was there and now has these; nothing needs to be flushed.
+    Widened,
     /// Another translation was there and is removed. Discharge the flush, then enter again.
     Broken(OwedFlush<()>),
 }
@@ -126,7 +128,7 @@ impl<'memory, M: TableMemory> Tables<'memory, M> {
             // Widening: a CPU that still holds the old translation faults once more and comes back here.
             let widened = entry | old & (self.format.accessed | self.format.dirty);
             if self.memory.compare_exchange(table, slot, old, widened).is_ok() {
-                return Ok(Entered::Same);
+                return Ok(Entered::Widened);
             }
         }
     }

@@ -9,7 +9,7 @@ use super::region::{EntryInfo, EntryKind, Overlay, Region, Role};
 use super::reserve::{self, MOST_PARTS};
 use super::{VMSPACES, fault::FaultError};
 use crate::mm;
-use crate::pmap::{Pmap, RemovedTables};
+use crate::pmap::{Cause, Pmap, RemovedTables};
 use crate::sync::{Rank, SpinLock};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -143,7 +143,7 @@ impl Vmspace {
                     return Err(Errno::EEXIST);
                 }
                 replaced.entries = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
-                replaced.tables = Some(self.forget(&map, &range));
+                replaced.tables = Some(self.forget(&map, &range, Cause::Replace));
             }
             range.start
         } else {
@@ -166,7 +166,7 @@ impl Vmspace {
     }
 
     /// Removes translations of a range whose entries are gone, with the tables that served only them.
-    fn forget(&self, map: &Map<Region>, range: &Range<u64>) -> RemovedTables<'_> {
+    fn forget(&self, map: &Map<Region>, range: &Range<u64>, cause: Cause) -> RemovedTables<'_> {
         let gap = map.gap_around(range.clone());
         let limits = map.limits();
         // Where the gap reaches a limit of the map nothing can be beyond, so tables that stick out can go too.
@@ -180,7 +180,7 @@ impl Vmspace {
         } else {
             gap.end
         };
-        self.pmap.remove(range, &(start..end))
+        self.pmap.remove(range, &(start..end), cause)
     }
 
     /// Unmaps a range; holes are allowed. When it returns no CPU can reach what was there.
@@ -200,7 +200,7 @@ impl Vmspace {
             mm::check_headroom()?;
         }
         let entries = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
-        let tables = (!entries.is_empty()).then(|| self.forget(&map, range));
+        let tables = (!entries.is_empty()).then(|| self.forget(&map, range, Cause::Unmap));
         Ok(Replaced { tables, entries })
     }
 
@@ -250,9 +250,9 @@ impl Vmspace {
         if lost.is_empty() {
             // More is allowed: translations are widened by the faults that need it.
         } else if protection.contains(Protection::READ) && range.end - range.start <= NARROW_IN_PLACE {
-            self.pmap.narrow(&range, to_table(protection));
+            self.pmap.narrow(&range, to_table(protection), Cause::Protect);
         } else {
-            _tables = self.pmap.remove(&range, &range);
+            _tables = self.pmap.remove(&range, &range, Cause::Protect);
         }
         Ok(())
     }

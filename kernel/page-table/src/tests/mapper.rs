@@ -162,8 +162,14 @@ fn check(format: &'static Format, steps: &[Step]) -> Result<(), TestCaseError> {
                             prop_assert!(model.insert(address, (frame, protection)).is_none());
                         }
                         Entered::Same => {
+                            let there = model[&address];
+                            prop_assert_eq!(there.0, frame);
+                            prop_assert!(there.1.contains(protection));
+                        }
+                        Entered::Widened => {
                             let there = model.get_mut(&address).unwrap();
                             prop_assert_eq!(there.0, frame);
+                            prop_assert!(!there.1.contains(protection));
                             there.1 |= protection;
                         }
                         Entered::Broken(owed) => {
@@ -268,15 +274,16 @@ fn not_present_to_present_owes_nothing() {
     let machine = Machine::new();
     enter(&machine, 0x5000, 1, 0x9000);
     let tables = Tables::new(&X86_64, ROOT, &machine);
-    let wider = X86_64.leaf(1, 0x9000, attributes(Protection::all() - Protection::EXECUTE));
+    let narrow = X86_64.leaf(1, 0xa000, attributes(Protection::READ));
+    let wider = X86_64.leaf(1, 0xa000, attributes(Protection::READ | Protection::WRITE));
     let mut source = Source {
         machine: &machine,
         left: 0,
     };
-    assert!(matches!(
-        tables.enter(0x5000, 1, wider, &mut source),
-        Ok(Entered::Same)
-    ));
+    let mut entered = |entry| tables.enter(0x9000, 1, entry, &mut source);
+    assert!(matches!(entered(narrow), Ok(Entered::New)));
+    assert!(matches!(entered(wider), Ok(Entered::Widened)));
+    assert!(matches!(entered(narrow), Ok(Entered::Same)));
     let owed = tables.remove(&(0x6000..0x8000), &(0..0), Taken::default());
     owed.discharge(|_| panic!("nothing was there, so nothing may be flushed"));
     tables
