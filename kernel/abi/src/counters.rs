@@ -198,6 +198,6 @@ counters! {
 /// Count of counters.
 pub const COUNTERS: usize = Counter::ALL.len();
 /// Characters of the longest name.
-pub const LONGEST_NAME: usize = 24;
+pub const LONGEST_NAME: usize = 22;
 /// `cpu` argument of `counters_read` for the sum over all CPUs.
 pub const ALL_CPUS: u64 = u64::MAX;
