@@ -310,6 +310,13 @@ impl Pmap {
         Some((first, length.min(wanted)))
     }
 
+    /// Counts the pages of `range` that are translated, in at most `most` steps of at most an entry each; returns the count and
+    /// where to go on. At least [`page_table::ROOT_LEVEL`] steps are needed to get on.
+    pub fn count(&self, range: &Range<u64>, most: usize) -> (u64, u64) {
+        let _lock = self.interlock.lock();
+        self.table().count(range, most)
+    }
+
     /// The translation of an address, for inspection: page, accesses.
     pub fn translation(&self, address: u64) -> Option<(PhysAddr, Protection)> {
         let _lock = self.interlock.lock();

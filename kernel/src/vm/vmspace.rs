@@ -5,7 +5,7 @@
 //! returns no CPU can use what it took away, and no page is freed before.
 
 use super::object::MemoryObject;
-use super::region::{EntryInfo, EntryKind, Overlay, Region, Role};
+use super::region::{Overlay, Region, Role};
 use super::reserve::{self, MOST_PARTS};
 use super::{VMSPACES, fault::FaultError};
 use crate::mm;
@@ -18,7 +18,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use dragonet_abi::Errno;
 use dragonet_abi::layout::{PAGE_SIZE, PLACEMENT_END, PLACEMENT_START, USER_END, USER_START};
 use dragonet_abi::memory::{MapFlags, Protection, Vpte};
-use vm_map::{Entry, Full, InsertError, Map, Removed};
+use vm_map::{Full, InsertError, Map, Removed};
 
 /// Entries of one vmspace at most.
 const MAX_ENTRIES: usize = 65_536;
@@ -44,17 +44,6 @@ pub struct MapArguments {
     pub maximum: Protection,
     /// Page-aligned byte in the object. With `VPAGETABLE`: index at which the mapping's start is looked up.
     pub offset: u64,
-}
-
-/// Numbers about a vmspace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct VmspaceStatistics {
-    /// Pages with a translation now.
-    pub resident_pages: u64,
-    /// Pages of the page table.
-    pub table_pages: u64,
-    /// Map entries.
-    pub entries: u64,
 }
 
 /// Identity of a word of memory, the same through every shared mapping of it.
@@ -257,15 +246,6 @@ impl Vmspace {
         Ok(())
     }
 
-    /// Numbers for tools.
-    pub fn statistics(&self) -> VmspaceStatistics {
-        VmspaceStatistics {
-            resident_pages: self.pmap.resident_pages(),
-            table_pages: self.pmap.table_pages(),
-            entries: self.map.lock().len() as u64,
-        }
-    }
-
     /// Identity of the 32-bit word at `address`, for waiting on it.
     ///
     /// # Errors
@@ -297,19 +277,6 @@ impl Vmspace {
             },
         })
     }
-
-    /// Calls `visit` with up to `most` entries from `address` on; returns where to go on, or `None` at the end. The map's lock is
-    /// held meanwhile.
-    pub fn for_each_entry(&self, address: u64, most: usize, mut visit: impl FnMut(EntryInfo)) -> Option<u64> {
-        let map = self.map.lock();
-        for (number, entry) in map.overlapping(address.min(USER_END)..USER_END).enumerate() {
-            if number == most {
-                return Some(entry.start);
-            }
-            visit(describe(&entry));
-        }
-        None
-    }
 }
 
 impl Drop for Vmspace {
@@ -325,31 +292,6 @@ impl From<FaultError> for Errno {
             FaultError::OutOfMemory => Errno::ENOMEM,
             _ => Errno::EFAULT,
         }
-    }
-}
-
-fn describe(entry: &Entry<&Region>) -> EntryInfo {
-    let region = entry.payload;
-    let copies = region
-        .overlay
-        .as_ref()
-        .map_or(0, |overlay| overlay.object.resident_pages());
-    let kind = match (region.role, region.root) {
-        (Role::Guard, _) => EntryKind::Guard,
-        (Role::Ungrown, _) => EntryKind::Ungrown,
-        (_, Some(root)) => EntryKind::Vpagetable(root),
-        _ if region.overlay.is_some() || region.object.is_private() => EntryKind::Private,
-        _ => EntryKind::Shared,
-    };
-    EntryInfo {
-        start: entry.start,
-        end: entry.end,
-        protection: region.protection,
-        maximum: region.maximum,
-        kind,
-        object: region.object.id(),
-        offset: region.offset,
-        resident: region.object.resident_pages() + copies,
     }
 }
 

@@ -237,6 +237,13 @@ fn check(format: &'static Format, steps: &[Step]) -> Result<(), TestCaseError> {
             );
         });
         prop_assert_eq!(&found, &model);
+        let (mut pages, mut address) = (0, 0);
+        while address < ADDRESS_END {
+            let (some, next) = tables.count(&(address..ADDRESS_END), 7);
+            prop_assert!(next > address, "counting gets nowhere");
+            (pages, address) = (pages + some, next);
+        }
+        prop_assert_eq!(pages, model.len() as u64);
         for (page, (frame, protection)) in &model {
             let leaf = tables.lookup(page + 0x123).unwrap();
             prop_assert_eq!((leaf.physical, leaf.protection), (frame + 0x123, *protection));
@@ -448,4 +455,17 @@ fn what_is_entered_where_nothing_is_takes_no_table_and_breaks_nothing() {
         [0x5000, 0x6000, 0x20_0000, 0x40_1000].map(found),
         [Some(0x9000), Some(0xa000), None, Some(0x80_1000)]
     );
+}
+
+#[test]
+fn counting_clips_large_pages_and_takes_no_more_steps_than_told() {
+    let machine = Machine::new();
+    enter(&machine, 0x20_0000, 2, 0x40_0000);
+    enter(&machine, 0x40_0000, 1, 0x9000);
+    let tables = Tables::new(&X86_64, ROOT, &machine);
+    assert_eq!(tables.count(&(0..ADDRESS_END), usize::MAX), (513, ADDRESS_END));
+    assert_eq!(tables.count(&(0x20_3000..0x20_5000), usize::MAX).0, 2);
+    assert_eq!(tables.count(&(0x1000..0x1000), 0), (0, 0x1000));
+    // Root, level 3, then the first two entries of the level below: the first is empty.
+    assert_eq!(tables.count(&(0..ADDRESS_END), 4), (512, 0x40_0000));
 }

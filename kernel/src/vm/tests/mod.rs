@@ -4,6 +4,7 @@
 mod advice;
 mod arguments;
 mod around;
+mod counted;
 mod locks;
 mod private;
 mod reserve;
@@ -117,6 +118,10 @@ pub const TESTS: &[Test] = &[
     Test {
         name: "vm::modules_are_mapped_and_never_written",
         run: private::modules,
+    },
+    Test {
+        name: "vm::every_fault_is_counted_with_one_outcome",
+        run: counted::outcomes,
     },
     Test {
         name: "vm::vpagetable_translates_and_marks",
