@@ -107,11 +107,9 @@ counters! {
     Spaces = "address spaces" {
         /// Loads of CR3 that switch to another address space.
         Cr3Load = "cr3_loads";
-        /// Those of them that dropped the translations which the CPU still had of the new address space.
-        Cr3Flush = "cr3_loads_flushing";
-        /// Switches to an address space whose tag (PCID) on this CPU was still good.
+        /// Those of them that kept what the CPU had of the new address space: its tag (PCID) was still good.
         PcidHit = "pcid_hits";
-        /// Switches to an address space that had no tag on this CPU, or one that had to be flushed.
+        /// Those that dropped everything under the tag, or without tags everything that is not global.
         PcidMiss = "pcid_misses";
         /// Tags taken from one address space for another.
         PcidEviction = "pcid_evictions";
@@ -120,9 +118,9 @@ counters! {
     Flushes = "flushes by kind" {
         /// INVLPG instructions.
         FlushPage = "flush_page";
-        /// Loads of CR3 that drop all translations of the address space that runs (without tags: all that are not global).
+        /// Flushes of all translations of the address space that runs (without tags: of all that are not global).
         FlushAll = "flush_all";
-        /// INVPCID instructions.
+        /// Those of them that were INVPCID instructions, and no loads of CR3.
         FlushInvpcid = "flush_invpcid";
     }
     /// Removals and restrictions of translations that owed a flush, by cause.

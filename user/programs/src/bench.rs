@@ -32,7 +32,7 @@ fn decimal(value: u64) -> String {
 }
 
 /// Published costs of events in cycles. Instructions are taken to run at 1.5 a cycle.
-pub const WEIGHTS: &str = "cycles = I/1.5 + 157 a SYSCALL+SYSRET + 26 a SWAPGS + 190 a load of CR3 (115 where PCIDs are in use) \
+pub const WEIGHTS: &str = "cycles = I/1.5 + 157 a SYSCALL+SYSRET + 26 a SWAPGS + 190 a load of CR3 (115 if it keeps translations) \
     + 150 an INVLPG + 190 a flush of everything + 1900 an IPI + 500 a page fault";
 
 impl Cost {
@@ -49,24 +49,18 @@ impl Cost {
         Some((instructions + self.operations / 2) / self.operations)
     }
 
-    /// Flushes of everything that an address space has in one CPU.
-    #[must_use]
-    pub const fn whole_flushes(&self) -> u64 {
-        self.count(Counter::FlushAll) + self.count(Counter::FlushInvpcid)
-    }
-
     /// Modelled cycles per operation.
     #[must_use]
     pub fn cycles(&self) -> Option<u64> {
         let count = |counter| self.count(counter);
         let (calls, faults) = (count(Counter::Syscall), count(Counter::PageFault));
-        let tagged = count(Counter::PcidHit) + count(Counter::PcidMiss) > 0;
-        let load = if tagged { 115 } else { 190 };
+        let kept = count(Counter::PcidHit);
         let events = 157 * calls
             + 26 * 2 * (calls + faults)
-            + load * count(Counter::Cr3Load)
+            + 115 * kept
+            + 190 * (count(Counter::Cr3Load) - kept)
             + 150 * count(Counter::FlushPage)
-            + 190 * self.whole_flushes()
+            + 190 * count(Counter::FlushAll)
             + 1900 * count(Counter::IpiSent)
             + 500 * faults;
         let instructions = self.instructions? * 2 / 3;
@@ -146,7 +140,7 @@ impl Row {
                 &number(cost.per_operation()),
                 &events(cost.count(Counter::Cr3Load)),
                 &events(cost.count(Counter::FlushPage)),
-                &events(cost.whole_flushes()),
+                &events(cost.count(Counter::FlushAll)),
                 &events(cost.count(Counter::IpiSent)),
                 &events(cost.count(Counter::PageFault)),
                 &number(cost.cycles()),

@@ -65,7 +65,7 @@ fn first_touch(meter: &Meter, results: &mut Results) -> Result<(), Errno> {
         touch.count(Counter::PageZeroed),
         OPERATIONS,
     );
-    let flushes = touch.count(Counter::FlushPage) + touch.whole_flushes();
+    let flushes = touch.count(Counter::FlushPage) + touch.count(Counter::FlushAll);
     results.exactly("a first touch flushes nothing", flushes, 0);
     let rest = without(&touch, &clear);
     results.rows.push(Row::new("first-touch", touch).linux(4133));
@@ -87,7 +87,7 @@ fn whole_mappings(meter: &Meter, results: &mut Results, pages: u64, operations: 
     )?;
     results.exactly(
         &alloc::format!("mapping {pages} pages faults and flushes nothing"),
-        map.count(Counter::PageFault) + map.count(Counter::FlushPage) + map.whole_flushes(),
+        map.count(Counter::PageFault) + map.count(Counter::FlushPage) + map.count(Counter::FlushAll),
         0,
     );
     results.rows.push(Row::new(alloc::format!("map-{pages}"), map));
@@ -130,7 +130,7 @@ fn protection(meter: &Meter, results: &mut Results, pages: u64, operations: u64)
         Ok(memory)
     };
     let widen = meter.measure(operations, narrowed, each(READ_WRITE))?;
-    let flushes = widen.count(Counter::FlushPage) + widen.whole_flushes();
+    let flushes = widen.count(Counter::FlushPage) + widen.count(Counter::FlushAll);
     results.exactly(
         &alloc::format!("allowing more of {pages} pages flushes nothing"),
         flushes,
