@@ -16,7 +16,7 @@ use dragonet_programs::bench::Row;
 use dragonet_rt::thread::{Builder, JoinHandle};
 use dragonet_rt::{thread, time};
 
-const OPERATIONS: u64 = 32;
+const OPERATIONS: u64 = 16;
 /// Pages invalidated by one call.
 const MANY: u64 = 64;
 /// How long everything else may take to come to rest.
