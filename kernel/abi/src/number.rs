@@ -98,6 +98,8 @@ syscalls! {
     VmspacePread = 37;
     /// `(vmspace, *const buffer, length, address)` -> bytes written. WRITE.
     VmspacePwrite = 38;
+    /// `(vmspace, address, *mut EntryInfo, count)` -> rows written, 0 at the end: mappings from the one that contains `address` on, or the next. Fewer rows than asked for do not mean the end; go on at the last one's end. READ.
+    VmspaceEntries = 39;
 
     /// `(*const u32, expected, timeout)` -> 0 when woken. EBUSY if the word differs, ETIMEDOUT, EINTR. Any shared mapping of the word will do.
     UmtxSleep = 50;

@@ -42,7 +42,7 @@ pub struct ProcessInfo {
     pub handles: u32,
     /// Pages mapped in and owned (anonymous and copied).
     pub resident_pages: u64,
-    /// Pages that page tables take, of all its vmspaces.
+    /// Pages that the page table of its own vmspace takes.
     pub table_pages: u64,
     /// CPU time of all threads, ended ones included, in nanoseconds.
     pub cpu_time: u64,

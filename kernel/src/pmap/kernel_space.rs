@@ -183,7 +183,7 @@ fn map_linear(
         let entry =
             X86_64.leaf(level, physical, attributes(protection, cache)) | X86_64.accessed | X86_64.dirty;
         match tables().enter(virtual_start, level, entry, &mut source)? {
-            Entered::New | Entered::Same => {}
+            Entered::New | Entered::Same | Entered::Widened => {}
             Entered::Broken(owed) => {
                 // Two regions of a memory map that share a page: the first one's rights go. At boot, with the table not in use.
                 DetachedTables::from(owed.discharge(|_| ())).release(&X86_64);

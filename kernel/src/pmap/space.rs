@@ -1,7 +1,7 @@
 //! One address space's page table: entering, removing and narrowing translations, with the flush that each owes.
 
 use super::tables::{DIRECT_MAP, DetachedTables, FreshTables};
-use super::{cpu, kernel_space};
+use super::{Cause, cpu, kernel_space};
 use crate::debug::counters;
 use crate::mm::frame::{self, Frame, Need};
 use crate::mm::{FrameChain, physical};
@@ -12,8 +12,8 @@ use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
 use invalidation::Space;
 use page_table::{
-    Attributes, CacheMode, Entered, Interlock, NoMemory, Protection, Released, Stamp, Tables, X86_64,
-    release_subtree, span,
+    Attributes, CacheMode, Entered, FlushSet, Interlock, NoMemory, Protection, Released, Stamp, Tables,
+    X86_64, release_subtree, span,
 };
 use x86_64::PhysAddr;
 
@@ -43,6 +43,19 @@ pub enum EnterError {
     Stale,
     /// No memory for a table.
     OutOfMemory,
+}
+
+/// What [`Pmap::enter`] found and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// There was no translation.
+    New,
+    /// The page was there with fewer accesses.
+    Widened,
+    /// The page was there with at least these accesses.
+    Present,
+    /// Another translation was there and was broken.
+    Replaced,
 }
 
 /// What [`Pmap::commit_copy`] did.
@@ -165,12 +178,13 @@ impl Pmap {
         target: Target,
         neighbours: &[(u64, Target)],
         stamp: Stamp,
-    ) -> Result<(), EnterError> {
+    ) -> Result<Entry, EnterError> {
         let interlock = self.interlock.lock();
         if !interlock.admits_range(stamp, &(address..address + span(target.level))) {
             return Err(EnterError::Stale);
         }
-        self.enter_locked(&interlock, address, target)
+        let entry = self
+            .enter_locked(&interlock, address, target)
             .map_err(|NoMemory| EnterError::OutOfMemory)?;
         let mut around = 0;
         for (address, target) in neighbours {
@@ -182,7 +196,7 @@ impl Pmap {
             self.resident.fetch_add(around, Ordering::Relaxed);
             counters::count_n(Counter::PageMappedAround, around);
         }
-        Ok(())
+        Ok(entry)
     }
 
     fn enter_locked(
@@ -190,19 +204,22 @@ impl Pmap {
         interlock: &SpinLockGuard<'_, Interlock>,
         address: u64,
         target: Target,
-    ) -> Result<(), NoMemory> {
+    ) -> Result<Entry, NoMemory> {
         let entry = leaf(&target);
         let mut source = FreshTables::new(Need::Program);
+        let mut new = Entry::New;
         let result = loop {
             match self.table().enter(address, target.level, entry, &mut source) {
                 Ok(Entered::New) => {
                     let pages = span(target.level) / page_table::PAGE_SIZE;
                     self.resident.fetch_add(pages, Ordering::Relaxed);
-                    break Ok(());
+                    break Ok(new);
                 }
-                Ok(Entered::Same) => break Ok(()),
+                Ok(Entered::Same) => break Ok(Entry::Present),
+                Ok(Entered::Widened) => break Ok(Entry::Widened),
                 Ok(Entered::Broken(owed)) => {
-                    let taken = owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
+                    new = Entry::Replaced;
+                    let taken = owed.discharge(|set| self.flush(interlock, set, Cause::Replace));
                     self.release(taken.into());
                 }
                 Err(error) => break Err(error),
@@ -230,7 +247,7 @@ impl Pmap {
         }
         let page = address..address + page_table::PAGE_SIZE;
         let owed = self.table().remove(&page, &(0..0), DetachedTables::default());
-        let detached = owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
+        let detached = owed.discharge(|set| self.flush(&interlock, set, Cause::Copy));
         self.release(detached);
         if !insert() {
             return Ok(Commit::Again);
@@ -245,20 +262,26 @@ impl Pmap {
 
     /// Removes all translations of `range` from the table and from every CPU. `releasable` contains `range` and has no
     /// translations beyond it; tables that serve nothing outside of it come back, to be dropped where no lock is held.
-    pub fn remove(&self, range: &Range<u64>, releasable: &Range<u64>) -> RemovedTables<'_> {
+    pub fn remove(&self, range: &Range<u64>, releasable: &Range<u64>, cause: Cause) -> RemovedTables<'_> {
         let mut interlock = self.interlock.lock();
         self.invalidate(&mut interlock, range);
         let owed = self.table().remove(range, releasable, DetachedTables::default());
-        let detached = owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
+        let detached = owed.discharge(|set| self.flush(&interlock, set, cause));
         RemovedTables { pmap: self, detached }
     }
 
     /// Takes from all translations of `range` what is not in `keep`, in the table and on every CPU.
-    pub fn narrow(&self, range: &Range<u64>, keep: Protection) {
+    pub fn narrow(&self, range: &Range<u64>, keep: Protection, cause: Cause) {
         let mut interlock = self.interlock.lock();
         self.invalidate(&mut interlock, range);
         let owed = self.table().narrow(range, keep);
-        owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
+        owed.discharge(|set| self.flush(&interlock, set, cause));
+    }
+
+    /// Drops `set` on every CPU that may hold it. The lock is held.
+    fn flush(&self, interlock: &SpinLockGuard<'_, Interlock>, set: &FlushSet, cause: Cause) {
+        counters::count(cause.counter());
+        cpu::flush(interlock.irqs(), self, set);
     }
 
     /// Copies from a mapped page, from `address` to at most the end of its page, and returns how much. `None` if the page is not
@@ -292,6 +315,13 @@ impl Pmap {
         let first = physical::to_virtual(PhysAddr::new(leaf.physical)).as_mut_ptr();
         let length = (page_table::PAGE_SIZE - address % page_table::PAGE_SIZE) as usize;
         Some((first, length.min(wanted)))
+    }
+
+    /// Counts the pages of `range` that are translated, in at most `most` steps of at most an entry each; returns the count and
+    /// where to go on. At least [`page_table::ROOT_LEVEL`] steps are needed to get on.
+    pub fn count(&self, range: &Range<u64>, most: usize) -> (u64, u64) {
+        let _lock = self.interlock.lock();
+        self.table().count(range, most)
     }
 
     /// The translation of an address, for inspection: page, accesses.

@@ -170,6 +170,7 @@ pub fn dispatch(thread: &Thread, frame: &mut TrapFrame) -> Result<Outcome, Errno
         N::VmspaceMcontrol => vmspace::mcontrol(call)?,
         N::VmspacePread => vmspace::pread(call)?,
         N::VmspacePwrite => vmspace::pwrite(call)?,
+        N::VmspaceEntries => vmspace::entries(call)?,
         N::UmtxSleep => clock::umtx_sleep(call)?,
         N::UmtxWakeup => clock::umtx_wakeup(call)?,
         N::ClockGet => clock::get(call)?,

@@ -7,6 +7,7 @@ use super::fault::{Access, Around, FaultError};
 use super::vmspace::{Vmspace, checked_range, page_rounded};
 use crate::mm;
 use crate::mm::frame::OwnedFrames;
+use crate::pmap::Cause;
 use core::ops::Range;
 use dragonet_abi::Errno;
 use dragonet_abi::layout::PAGE_SIZE;
@@ -62,7 +63,7 @@ impl Vmspace {
                     return Err(Errno::EINVAL);
                 }
                 // Without the map's lock: translations are a cache, so this is right whatever happens to the entries.
-                drop(self.pmap().remove(&range, &range));
+                drop(self.pmap().remove(&range, &range, Cause::Advice));
                 Ok(())
             }
             Advice::SetMap => Err(Errno::EINVAL),
@@ -107,7 +108,7 @@ impl Vmspace {
         }
         map.update(range.clone(), |region| region.root = Some(Vpte(value)))
             .map_err(|Full| Errno::ENOMEM)?;
-        _tables = self.pmap().remove(&range, &range);
+        _tables = self.pmap().remove(&range, &range, Cause::SetMap);
         Ok(())
     }
 
@@ -140,7 +141,7 @@ impl Vmspace {
         let end = part.start + (stopped - index(part.start)) * PAGE_SIZE;
         let done = part.start..end.min(part.end);
         if !taken.is_empty() {
-            _tables = self.pmap().remove(&done, &done);
+            _tables = self.pmap().remove(&done, &done, Cause::DontNeed);
         }
         done.end
     }

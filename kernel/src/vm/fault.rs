@@ -11,7 +11,7 @@ use super::vmspace::{Vmspace, to_table};
 use super::vpage;
 use crate::debug::counters;
 use crate::mm::frame;
-use crate::pmap::{Commit, EnterError, Target};
+use crate::pmap::{Commit, EnterError, Entry, Target};
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
 use dragonet_abi::layout::PAGE_SIZE;
@@ -57,6 +57,17 @@ impl Access {
         protection.contains(Protection::READ)
             && (!self.write || protection.contains(Protection::WRITE))
             && (!self.execute || protection.contains(Protection::EXECUTE))
+    }
+
+    /// What a fault for it is counted as.
+    const fn counter(self) -> Counter {
+        if self.execute {
+            Counter::FaultFetch
+        } else if self.write {
+            Counter::FaultWrite
+        } else {
+            Counter::FaultRead
+        }
     }
 }
 
@@ -106,7 +117,9 @@ const ATTEMPTS: u32 = 64;
 
 /// Result of one attempt.
 enum Attempt {
-    Done,
+    /// The access is possible; what it is counted as.
+    Done(Counter),
+    /// Something changed meanwhile.
     Again,
 }
 
@@ -122,14 +135,26 @@ impl Vmspace {
 
     /// [`Self::handle_fault`], with or without the neighbours.
     pub(super) fn resolve(&self, address: u64, access: Access, around: Around) -> Result<(), FaultError> {
+        counters::count(access.counter());
         let page = address & !(PAGE_SIZE - 1);
         for _ in 0..ATTEMPTS {
-            match self.attempt(page, access, around)? {
-                Attempt::Done => break,
-                Attempt::Again => core::hint::spin_loop(),
+            match self.attempt(page, access, around) {
+                Ok(Attempt::Done(outcome)) => {
+                    counters::count(outcome);
+                    return Ok(());
+                }
+                Ok(Attempt::Again) => {
+                    counters::count(Counter::FaultRetry);
+                    core::hint::spin_loop();
+                }
+                Err(error) => {
+                    counters::count(Counter::FaultUnresolved);
+                    return Err(error);
+                }
             }
         }
         // Somebody invalidates this page all the time: let the access fault again, after a chance to be preempted or killed.
+        counters::count(Counter::FaultAbandoned);
         Ok(())
     }
 
@@ -179,7 +204,7 @@ impl Vmspace {
                 self.attempt_copy(page, &region, overlay, distance, stamp)
             }
             (None, Some(_)) => match region.resident(distance) {
-                Some(target) => self.enter(page, target, &neighbours, stamp),
+                Some(target) => self.enter(page, target, &neighbours, stamp, Counter::FaultResident),
                 None => {
                     let index = (region.offset + distance) / PAGE_SIZE;
                     let allowed = protection - Protection::WRITE;
@@ -187,7 +212,7 @@ impl Vmspace {
                 }
             },
             (None, None) => match large::page(&region, &entry, page) {
-                Some((start, target)) => self.enter(start, target, &[], stamp),
+                Some((start, target)) => self.enter(start, target, &[], stamp, Counter::FaultResident),
                 None => {
                     let index = (region.offset + distance) / PAGE_SIZE;
                     self.enter_page(page, &region, index, protection, &neighbours, stamp)
@@ -214,7 +239,7 @@ impl Vmspace {
                 protection: to_table(region.protection),
                 cache: CacheMode::WriteBack,
             };
-            return self.enter(page, target, &[], stamp);
+            return self.enter(page, target, &[], stamp, Counter::FaultResident);
         }
         overlay
             .object
@@ -234,7 +259,7 @@ impl Vmspace {
         };
         let insert = || overlay.object.insert(copy_index, copy);
         match self.pmap().commit_copy(page, target, stamp, insert) {
-            Ok(Commit::Done) => Ok(Attempt::Done),
+            Ok(Commit::Done) => Ok(Attempt::Done(Counter::FaultCopied)),
             Ok(Commit::Again) => Ok(Attempt::Again),
             Err(_) => Err(FaultError::OutOfMemory),
         }
@@ -250,32 +275,38 @@ impl Vmspace {
         neighbours: &[(u64, Target)],
         stamp: Stamp,
     ) -> Result<Attempt, FaultError> {
-        let (physical, cache) = region.object.page(index).map_err(|error| match error {
+        let found = region.object.page(index).map_err(|error| match error {
             Errno::ENOMEM => FaultError::OutOfMemory,
             _ => FaultError::NotMapped,
         })?;
-        self.enter(
-            page,
-            Target {
-                physical,
-                level: 1,
-                protection: to_table(protection),
-                cache,
-            },
-            neighbours,
-            stamp,
-        )
+        let target = Target {
+            physical: found.physical,
+            level: 1,
+            protection: to_table(protection),
+            cache: found.cache,
+        };
+        let new = if found.fresh {
+            Counter::FaultZeroFilled
+        } else {
+            Counter::FaultResident
+        };
+        self.enter(page, target, neighbours, stamp, new)
     }
 
+    /// Enters a translation and those beside it; `new` is what it is counted as if there was none.
     fn enter(
         &self,
         page: u64,
         target: Target,
         neighbours: &[(u64, Target)],
         stamp: Stamp,
+        new: Counter,
     ) -> Result<Attempt, FaultError> {
         match self.pmap().enter(page, target, neighbours, stamp) {
-            Ok(()) => Ok(Attempt::Done),
+            Ok(Entry::New) => Ok(Attempt::Done(new)),
+            Ok(Entry::Widened) => Ok(Attempt::Done(Counter::FaultWidened)),
+            Ok(Entry::Present) => Ok(Attempt::Done(Counter::FaultSpurious)),
+            Ok(Entry::Replaced) => Ok(Attempt::Done(Counter::FaultReplaced)),
             Err(EnterError::Stale) => Ok(Attempt::Again),
             Err(EnterError::OutOfMemory) => Err(FaultError::OutOfMemory),
         }

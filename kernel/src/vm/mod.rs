@@ -12,6 +12,7 @@ mod around;
 #[allow(unsafe_code)]
 pub mod copy;
 mod fault;
+mod inspect;
 mod large;
 mod object;
 mod region;
@@ -23,7 +24,6 @@ mod vpage;
 
 pub use fault::{Access, FaultError};
 pub use object::MemoryObject;
-pub use region::EntryKind;
 pub use vmspace::{MapArguments, Vmspace, WordKey};
 
 use core::sync::atomic::{AtomicU32, Ordering};

@@ -31,6 +31,17 @@ pub(super) enum Backing {
     Nothing,
 }
 
+/// A page of an object.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Page {
+    /// Where it is.
+    pub(super) physical: PhysAddr,
+    /// Its memory type.
+    pub(super) cache: CacheMode,
+    /// It was made just now.
+    pub(super) fresh: bool,
+}
+
 /// A memory object. Shared by reference counting; its pages go when the last mapping and the last handle are gone.
 #[derive(Debug)]
 pub struct MemoryObject {
@@ -158,33 +169,44 @@ impl MemoryObject {
         }
     }
 
-    /// The page at `index` and its memory type, zero-filled now if it was never touched.
+    /// The page at `index`, zero-filled now if it was never touched.
     ///
     /// # Errors
     /// ERANGE beyond the end; ENOMEM.
-    pub(super) fn page(&self, index: u64) -> Result<(PhysAddr, CacheMode), Errno> {
+    pub(super) fn page(&self, index: u64) -> Result<Page, Errno> {
         if index >= self.pages() {
             return Err(Errno::ERANGE);
         }
-        match &self.backing {
+        let (physical, cache, fresh) = match &self.backing {
             Backing::Anonymous(pages) | Backing::Private(pages) => {
-                let (page, _) = pages.get_or_insert(index, || {
+                let (page, fresh) = pages.get_or_insert(index, || {
                     counters::count(Counter::PageZeroed);
                     frame::allocate_zeroed()
                 })?;
-                Ok((page, CacheMode::WriteBack))
+                (page, CacheMode::WriteBack, fresh)
             }
-            Backing::Module(module) => Ok((module.page(index).ok_or(Errno::ERANGE)?, CacheMode::WriteBack)),
-            Backing::Device(base, cache) => Ok((*base + index * PAGE_SIZE, *cache)),
-            Backing::Nothing => Err(Errno::ERANGE),
-        }
+            Backing::Module(module) => {
+                let page = module.page(index).ok_or(Errno::ERANGE)?;
+                (page, CacheMode::WriteBack, false)
+            }
+            Backing::Device(base, cache) => (*base + index * PAGE_SIZE, *cache, false),
+            Backing::Nothing => return Err(Errno::ERANGE),
+        };
+        Ok(Page {
+            physical,
+            cache,
+            fresh,
+        })
     }
 
     /// Start and memory type of the `count` pages from `index` on, if they lie in one piece of physical memory and always will.
     pub(super) fn contiguous(&self, index: u64, count: u64) -> Option<(PhysAddr, CacheMode)> {
         index.checked_add(count).filter(|&end| end <= self.pages())?;
         match &self.backing {
-            Backing::Module(_) | Backing::Device(..) => self.page(index).ok(),
+            Backing::Module(_) | Backing::Device(..) => {
+                let page = self.page(index).ok()?;
+                Some((page.physical, page.cache))
+            }
             _ => None,
         }
     }

@@ -109,39 +109,3 @@ impl Payload for Region {
         true
     }
 }
-
-/// Kind of an entry, for inspection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EntryKind {
-    /// Writes go to the object.
-    Shared,
-    /// Writes go to private copies, or the object is this mapping's own.
-    Private,
-    /// Translated by a virtual page table with this root.
-    Vpagetable(Vpte),
-    /// Reserved for the stack right above.
-    Ungrown,
-    /// A guard.
-    Guard,
-}
-
-/// An entry as shown to those who inspect a vmspace.
-#[derive(Clone, Copy, Debug)]
-pub struct EntryInfo {
-    /// First address.
-    pub start: u64,
-    /// First address above.
-    pub end: u64,
-    /// Accesses allowed.
-    pub protection: Protection,
-    /// Accesses that can be allowed.
-    pub maximum: Protection,
-    /// Kind.
-    pub kind: EntryKind,
-    /// Identity of the object.
-    pub object: u64,
-    /// Offset in the object.
-    pub offset: u64,
-    /// Pages that the object (and the private copies) own, wherever mapped.
-    pub resident: u64,
-}

@@ -6,11 +6,11 @@
 
 use super::large;
 use super::object::MemoryObject;
-use super::region::{EntryInfo, EntryKind, Overlay, Region, Role};
+use super::region::{Overlay, Region, Role};
 use super::reserve::{self, MOST_PARTS};
 use super::{VMSPACES, fault::FaultError};
 use crate::mm;
-use crate::pmap::{Pmap, RemovedTables};
+use crate::pmap::{Cause, Pmap, RemovedTables};
 use crate::sync::{Rank, SpinLock};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -19,7 +19,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use dragonet_abi::Errno;
 use dragonet_abi::layout::{PAGE_SIZE, PLACEMENT_END, PLACEMENT_START, USER_END, USER_START};
 use dragonet_abi::memory::{MapFlags, Protection, Vpte};
-use vm_map::{Entry, Full, InsertError, Map, Removed};
+use vm_map::{Full, InsertError, Map, Removed};
 
 /// Entries of one vmspace at most.
 const MAX_ENTRIES: usize = 65_536;
@@ -45,17 +45,6 @@ pub struct MapArguments {
     pub maximum: Protection,
     /// Page-aligned byte in the object. With `VPAGETABLE`: index at which the mapping's start is looked up.
     pub offset: u64,
-}
-
-/// Numbers about a vmspace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct VmspaceStatistics {
-    /// Pages with a translation now.
-    pub resident_pages: u64,
-    /// Pages of the page table.
-    pub table_pages: u64,
-    /// Map entries.
-    pub entries: u64,
 }
 
 /// Identity of a word of memory, the same through every shared mapping of it.
@@ -144,7 +133,7 @@ impl Vmspace {
                     return Err(Errno::EEXIST);
                 }
                 replaced.entries = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
-                replaced.tables = Some(self.forget(&map, &range));
+                replaced.tables = Some(self.forget(&map, &range, Cause::Replace));
             }
             range.start
         } else {
@@ -167,7 +156,7 @@ impl Vmspace {
     }
 
     /// Removes translations of a range whose entries are gone, with the tables that served only them.
-    fn forget(&self, map: &Map<Region>, range: &Range<u64>) -> RemovedTables<'_> {
+    fn forget(&self, map: &Map<Region>, range: &Range<u64>, cause: Cause) -> RemovedTables<'_> {
         let gap = map.gap_around(range.clone());
         let limits = map.limits();
         // Where the gap reaches a limit of the map nothing can be beyond, so tables that stick out can go too.
@@ -181,7 +170,7 @@ impl Vmspace {
         } else {
             gap.end
         };
-        self.pmap.remove(range, &(start..end))
+        self.pmap.remove(range, &(start..end), cause)
     }
 
     /// Unmaps a range; holes are allowed. When it returns no CPU can reach what was there.
@@ -201,7 +190,7 @@ impl Vmspace {
             mm::check_headroom()?;
         }
         let entries = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
-        let tables = (!entries.is_empty()).then(|| self.forget(&map, range));
+        let tables = (!entries.is_empty()).then(|| self.forget(&map, range, Cause::Unmap));
         Ok(Replaced { tables, entries })
     }
 
@@ -251,20 +240,11 @@ impl Vmspace {
         if lost.is_empty() {
             // More is allowed: translations are widened by the faults that need it.
         } else if protection.contains(Protection::READ) && range.end - range.start <= NARROW_IN_PLACE {
-            self.pmap.narrow(&range, to_table(protection));
+            self.pmap.narrow(&range, to_table(protection), Cause::Protect);
         } else {
-            _tables = self.pmap.remove(&range, &range);
+            _tables = self.pmap.remove(&range, &range, Cause::Protect);
         }
         Ok(())
-    }
-
-    /// Numbers for tools.
-    pub fn statistics(&self) -> VmspaceStatistics {
-        VmspaceStatistics {
-            resident_pages: self.pmap.resident_pages(),
-            table_pages: self.pmap.table_pages(),
-            entries: self.map.lock().len() as u64,
-        }
     }
 
     /// Identity of the 32-bit word at `address`, for waiting on it.
@@ -298,19 +278,6 @@ impl Vmspace {
             },
         })
     }
-
-    /// Calls `visit` with up to `most` entries from `address` on; returns where to go on, or `None` at the end. The map's lock is
-    /// held meanwhile.
-    pub fn for_each_entry(&self, address: u64, most: usize, mut visit: impl FnMut(EntryInfo)) -> Option<u64> {
-        let map = self.map.lock();
-        for (number, entry) in map.overlapping(address.min(USER_END)..USER_END).enumerate() {
-            if number == most {
-                return Some(entry.start);
-            }
-            visit(describe(&entry));
-        }
-        None
-    }
 }
 
 impl Drop for Vmspace {
@@ -326,31 +293,6 @@ impl From<FaultError> for Errno {
             FaultError::OutOfMemory => Errno::ENOMEM,
             _ => Errno::EFAULT,
         }
-    }
-}
-
-fn describe(entry: &Entry<&Region>) -> EntryInfo {
-    let region = entry.payload;
-    let copies = region
-        .overlay
-        .as_ref()
-        .map_or(0, |overlay| overlay.object.resident_pages());
-    let kind = match (region.role, region.root) {
-        (Role::Guard, _) => EntryKind::Guard,
-        (Role::Ungrown, _) => EntryKind::Ungrown,
-        (_, Some(root)) => EntryKind::Vpagetable(root),
-        _ if region.overlay.is_some() || region.object.is_private() => EntryKind::Private,
-        _ => EntryKind::Shared,
-    };
-    EntryInfo {
-        start: entry.start,
-        end: entry.end,
-        protection: region.protection,
-        maximum: region.maximum,
-        kind,
-        object: region.object.id(),
-        offset: region.offset,
-        resident: region.object.resident_pages() + copies,
     }
 }
 

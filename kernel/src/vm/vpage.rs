@@ -36,6 +36,7 @@ pub(super) fn translate(
         write: access.write,
         execute: access.execute,
     };
+    counters::count(Counter::VpagetableWalk);
     match vpagetable::walk(&Table(pages), root.0, index, wanted) {
         Ok(translation) => {
             counters::count(Counter::VpagetableFault);

@@ -90,6 +90,16 @@ pub const ALL: &[Scenario] = &[
     qemu("misbehaving-programs").smp(4).exec("crash all").prints(&["page fault", "in a guard page", PASSED]),
     qemu("torture-basics").smp(4).exec("torture-basics").prints(&["seed", PASSED]),
 
+    // What operations cause: exactly the flushes and interrupts that they must. (What they cost is `cargo xtask bench`.)
+    qemu("costs-counted").icount().exec("vmbench").prints(&["null-syscall", "inval-1 ", PASSED]),
+    qemu("costs-on-4-cpus").smp(4).exec("vmbench").prints(&["inval-64-on-4", PASSED]),
+    bochs("costs-on-2-cpus-bochs").quantum(1).exec("vmbench").prints(&["inval-64-on-2", PASSED]),
+
+    // What a process has mapped.
+    qemu("vmmap").exec("vmmap 1 && vmmap 999999").status(3).prints(&[
+        "process 1, init", "private", "module", "mappings, ", "page table: ", "there is no process 999999",
+    ]),
+
     // Boots that cannot work say why.
     qemu("no-init").without(&["init"]).status(101).prints(&["dragonet: panic", "init"]),
     qemu("no-root").without(&["root.tar"]).status(1).prints(&["no boot module named root.tar"]),

@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod bench;
 pub mod checks;
 pub mod ledger;
 pub mod line_editor;

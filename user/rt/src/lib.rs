@@ -6,16 +6,18 @@
 //! other programs ([`process`]).
 //!
 //! Programs and the virtual kernel call this crate; it calls only the kernel. `unsafe` is confined to the modules that
-//! talk to the kernel about memory and control flow: `syscall`, `memory`, `startup`, `thread`, `sync`, `allocator`, `panic`.
+//! talk to the kernel about memory and control flow: `syscall`, `memory`, `atomic_memory`, `cycles`, `startup`, `thread`, `sync`, `allocator`, `panic`.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
 
 mod allocator;
 pub mod archive;
+pub mod atomic_memory;
 pub mod channel;
 pub mod console;
 pub mod console_protocol;
+pub mod cycles;
 pub mod exit;
 pub mod handle;
 pub mod log;

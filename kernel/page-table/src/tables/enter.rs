@@ -9,8 +9,10 @@ use crate::{Detached, FlushSet, NoMemory, OwedFlush, ROOT_LEVEL, TableMemory, Ta
 pub enum Entered {
     /// There was no translation; nothing needs to be flushed.
     New,
-    /// The same page with at least these accesses was there, or is there now; nothing needs to be flushed.
+    /// The same page with at least these accesses was there; nothing needs to be flushed.
     Same,
+    /// The same page with fewer accesses was there and now has these; nothing needs to be flushed.
+    Widened,
     /// Something else was there and is removed. Discharge the flush, then enter again.
     Broken(OwedFlush<Taken>),
 }
@@ -99,7 +101,11 @@ impl<M: TableMemory> Tables<'_, M> {
                 entry | old & usage
             }
         });
-        Ok(Entered::Same)
+        Ok(if had.contains(wanted) {
+            Entered::Same
+        } else {
+            Entered::Widened
+        })
     }
 
     /// Writes `entry` as the translation of the page at `address` if its table is there and there is no translation. True if it did.

@@ -5,6 +5,7 @@
 //! complete before an entry points to it; an entry in use is changed by compare-and-swap; and a translation to another
 //! frame, or of another size, is broken and flushed before the new one is made.
 
+mod count;
 mod enter;
 mod harvest;
 mod narrow;

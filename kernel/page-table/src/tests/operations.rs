@@ -64,7 +64,7 @@ fn not_present_to_present_owes_nothing() {
     assert_eq!(owed(harvest).0, None);
     let widest = X86_64.leaf(1, 0x9000, attributes(Protection::all()));
     let entered = tables.enter(0x5000, 1, widest, &mut none);
-    assert!(matches!(entered, Ok(Entered::Same)));
+    assert!(matches!(entered, Ok(Entered::Widened)));
     assert_eq!(tables.lookup(0x5000).unwrap().entry, widest);
 }
 
@@ -292,4 +292,24 @@ fn memory_that_runs_out_leaves_the_table_usable() {
         enter(&machine, 0x5000, 1, 0x9000);
         assert_eq!(machine.count(), 4);
     }
+}
+
+#[test]
+fn counting_clips_large_pages_and_takes_no_more_steps_than_told() {
+    let machine = Machine::new();
+    enter(&machine, 0x20_0000, 2, 0x40_0000);
+    enter(&machine, 0x40_0000, 1, 0x9000);
+    let tables = Tables::new(&X86_64, ROOT, &machine);
+    assert_eq!(tables.count(&(0..ADDRESS_END), usize::MAX), (513, ADDRESS_END));
+    assert_eq!(tables.count(&(0x20_3000..0x20_5000), usize::MAX).0, 2);
+    assert_eq!(tables.count(&(0x1000..0x1000), 0), (0, 0x1000));
+    // Root, level 3, then the first two entries of the level below: the first is empty.
+    assert_eq!(tables.count(&(0..ADDRESS_END), 4), (512, 0x40_0000));
+    let (mut pages, mut address) = (0, 0);
+    while address < ADDRESS_END {
+        let (some, next) = tables.count(&(address..ADDRESS_END), 7);
+        assert!(next > address, "counting gets nowhere");
+        (pages, address) = (pages + some, next);
+    }
+    assert_eq!(pages, 513);
 }

@@ -4,6 +4,7 @@
 mod advice;
 mod arguments;
 mod around;
+mod counted;
 mod large;
 mod locks;
 mod private;
@@ -142,6 +143,10 @@ pub const TESTS: &[Test] = &[
     Test {
         name: "vm::boot_modules_read_the_same_through_large_pages",
         run: large::modules,
+    },
+    Test {
+        name: "vm::every_fault_is_counted_with_one_outcome",
+        run: counted::outcomes,
     },
     Test {
         name: "vm::vpagetable_translates_and_marks",

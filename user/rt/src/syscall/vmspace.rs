@@ -3,7 +3,7 @@
 use super::raw::call;
 use crate::OwnedHandle;
 use dragonet_abi::memory::{Advice, MapRequest, Protection, Vpte};
-use dragonet_abi::vmspace::{RunState, VMSPACE_CTL_RUN};
+use dragonet_abi::vmspace::{EntryInfo, RunState, VMSPACE_CTL_RUN};
 use dragonet_abi::{Errno, Handle, SyscallNumber};
 
 /// A new, empty vmspace.
@@ -138,4 +138,20 @@ pub fn vmspace_pwrite(vmspace: Handle, buffer: &[u8], address: u64) -> Result<us
     ];
     // SAFETY: the kernel only reads `buffer`; the memory written is another vmspace's.
     unsafe { call(SyscallNumber::VmspacePwrite, arguments) }.map(|count| count as usize)
+}
+
+/// Lists mappings of a vmspace from the one that contains `address` on, or the next; returns how many rows were written, 0 at
+/// the end. Go on at the end of the last one, also if there are fewer than `rows` has room for.
+///
+/// # Errors
+/// `EBADF`, `EPERM` (READ), `ENOMEM`, `EINTR` if this thread is being ended.
+pub fn vmspace_entries(vmspace: Handle, address: u64, rows: &mut [EntryInfo]) -> Result<usize, Errno> {
+    let arguments = [
+        u64::from(vmspace.0),
+        address,
+        rows.as_mut_ptr() as u64,
+        rows.len() as u64,
+    ];
+    // SAFETY: the kernel writes at most `rows.len()` records, any bit pattern of which is valid.
+    unsafe { call(SyscallNumber::VmspaceEntries, arguments) }.map(|count| count as usize)
 }

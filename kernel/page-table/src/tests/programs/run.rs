@@ -120,10 +120,14 @@ impl Run {
                     }
                     break;
                 }
-                Entered::Same => {
+                entered @ (Entered::Same | Entered::Widened) => {
                     for &page in self.named.iter().filter(|page| span_of_it.contains(page)) {
                         let there = self.model.get_mut(&page).unwrap();
                         let had = there.attributes.protection;
+                        assert_eq!(
+                            had.contains(attributes.protection),
+                            matches!(entered, Entered::Same)
+                        );
                         let expected = Page {
                             frame: physical + page - address,
                             attributes: Attributes {

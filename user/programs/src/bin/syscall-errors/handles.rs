@@ -251,6 +251,8 @@ fn takers(fixture: &Fixture) -> Vec<Taker> {
         vmspace,
     );
 
+    add(N::VmspaceEntries, &[0, 0, good, 1], 0, Some(object), vmspace);
+
     add(
         N::ChannelCall,
         &[0, 1],
