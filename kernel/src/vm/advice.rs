@@ -164,10 +164,9 @@ impl Vmspace {
         };
         let end = part.end.min(part.start + FETCH_BATCH * PAGE_SIZE);
         for page in (part.start..end).step_by(PAGE_SIZE as usize) {
-            match self.resolve(page, Access::READ, Around::No) {
-                Err(FaultError::OutOfMemory) => return Err(Errno::ENOMEM),
-                // Anything else: somebody has changed the mapping meanwhile.
-                Ok(()) | Err(_) => {}
+            // Any other error: somebody has changed the mapping meanwhile.
+            if self.resolve(page, Access::READ, Around::No) == Err(FaultError::OutOfMemory) {
+                return Err(Errno::ENOMEM);
             }
         }
         Ok(end)

@@ -134,9 +134,10 @@ fn apply(map: &mut Map<Backing>, model: &mut Model, step: &Step) -> Result<(), T
             if let (Ok(gone), Some((_, backing)), Some((lower, payload))) = (outcome, upper, lower) {
                 prop_assert_eq!(gone, (lower.start == address(to)).then_some(payload));
                 prop_assert_eq!(map.len(), before - usize::from(gone.is_some()));
-                for page in to..border {
+                let cells = model.iter_mut().enumerate().take(border).skip(to);
+                for (page, cell) in cells {
                     let offset = backing.offset - (border - page) as u64 * PAGE;
-                    model[page] = Some((backing.id, offset, backing.mark));
+                    *cell = Some((backing.id, offset, backing.mark));
                 }
             }
         }
