@@ -158,15 +158,15 @@ proptest! {
         for step in &steps {
             apply(&mut map, &mut model, step)?;
             prop_assert_eq!(flatten(&map), model);
+            // After every step, since what is packed is remembered.
+            let gap = (0..=PAGES - length)
+                .find(|&at| model[at..at + length].iter().all(Option::is_none))
+                .map(|at| bytes(at, length).start);
+            prop_assert_eq!(map.find_gap(length as u64 * PAGE, LIMITS), gap);
         }
         let cells = &model[start..start + length];
         prop_assert_eq!(map.covers(bytes(start, length)), cells.iter().all(Option::is_some));
         prop_assert_eq!(map.is_free(bytes(start, length)), cells.iter().all(Option::is_none));
-
-        let first_gap = (0..=PAGES - length)
-            .find(|&at| model[at..at + length].iter().all(Option::is_none))
-            .map(|at| LIMITS.start + at as u64 * PAGE);
-        prop_assert_eq!(map.find_gap(length as u64 * PAGE, LIMITS), first_gap);
 
         let mut low = start;
         while low > 0 && model[low - 1].is_none() {

@@ -8,13 +8,12 @@ use core::arch::asm;
 #[inline(always)]
 #[must_use]
 pub fn ticks() -> u64 {
-    // SAFETY: both instructions are part of x86-64, and the kernel lets programs read the counter.
+    let (low, high): (u32, u32);
+    // SAFETY: the instructions are part of x86-64, and the kernel lets programs read the counter.
     unsafe {
-        core::arch::x86_64::_mm_lfence();
-        let ticks = core::arch::x86_64::_rdtsc();
-        core::arch::x86_64::_mm_lfence();
-        ticks
+        asm!("lfence", "rdtsc", "lfence", out("eax") low, out("edx") high, options(nostack, preserves_flags));
     }
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// True if the counter counts this CPU's instructions: a loop of a known number takes just as many ticks.

@@ -57,6 +57,7 @@ pub(super) const KERNEL_STACK: usize = offset_of!(CpuLocal, kernel_stack);
 pub(super) const SMAP: usize = offset_of!(CpuLocal, smap);
 const INDEX: usize = offset_of!(CpuLocal, index);
 const EVENTS: usize = offset_of!(CpuLocal, events);
+const WORK: usize = offset_of!(CpuLocal, work);
 
 const fn locals() -> [CpuLocal; MAX_CPUS] {
     let mut all = [const { CpuLocal::new(0) }; MAX_CPUS];
@@ -168,6 +169,18 @@ pub fn add_events(counter: Counter, events: u64) {
         asm!("add gs:[{counter} * 8 + {offset}], {events}", counter = in(reg) counter as usize,
             events = in(reg) events, offset = const EVENTS, options(nostack));
     }
+}
+
+/// True if the CPU that runs this code has work to do before it returns to user mode. Asked with interrupts off.
+#[inline(always)]
+pub fn has_work() -> bool {
+    let work: u32;
+    // SAFETY: as in `index`.
+    unsafe {
+        asm!("mov {:e}, gs:[{offset}]", out(reg) work, offset = const WORK,
+            options(nostack, preserves_flags, readonly));
+    }
+    work != 0
 }
 
 /// CPUs that are up.
