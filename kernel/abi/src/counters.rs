@@ -81,6 +81,10 @@ counters! {
     ThreadExit = "thread_exits";
     /// Processes that ended.
     ProcessExit = "process_exits";
+    /// Pages that a fork gave a further owner.
+    PageShared = "pages_shared_by_fork";
+    /// Pages that had been shared by a fork and were made writable in place for the last owner.
+    PageReused = "pages_reused_in_place";
 }
 
 /// Count of counters.

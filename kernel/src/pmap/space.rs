@@ -239,10 +239,21 @@ impl Pmap {
 
     /// Takes from all translations of `range` what is not in `keep`, in the table and on every CPU.
     pub fn narrow(&self, range: &Range<u64>, keep: Protection) {
+        self.narrow_after(keep, || (range.clone(), ()));
+    }
+
+    /// Runs `change`, which makes it wrong to use what is not in `keep` in the range that it returns, and takes that from the
+    /// translations there, in the table and on every CPU. Nothing is done for an empty range.
+    pub fn narrow_after<R>(&self, keep: Protection, change: impl FnOnce() -> (Range<u64>, R)) -> R {
         let mut interlock = self.interlock.lock();
-        self.invalidate(&mut interlock, range);
-        let owed = self.table().narrow(range, keep);
-        owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
+        let (range, result) = change();
+        if !range.is_empty() {
+            // A stamp that is taken from here on sees the change.
+            self.invalidate(&mut interlock, &range);
+            let owed = self.table().narrow(&range, keep);
+            owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
+        }
+        result
     }
 
     /// Copies from a mapped page, from `address` to at most the end of its page, and returns how much. `None` if the page is not

@@ -25,6 +25,8 @@ pub enum Rank {
     VmspaceMap,
     /// Page tables of one vmspace.
     Pmap,
+    /// Pages that leave one page tree.
+    PageTree,
     /// Bindings of interrupt lines.
     Interrupt,
     /// Registers of the I/O APICs.

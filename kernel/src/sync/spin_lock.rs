@@ -2,12 +2,20 @@
 
 use super::rank::{self, Rank};
 use crate::arch::irq::{IrqGuard, IrqsOff};
+use core::fmt;
 use core::ops::{Deref, DerefMut};
 
 /// Mutual exclusion between CPUs and against interrupt handlers of this CPU.
 pub struct SpinLock<T> {
     inner: spin::mutex::SpinMutex<T>,
     rank: Rank,
+}
+
+impl<T> fmt::Debug for SpinLock<T> {
+    /// Without what is inside, which would need the lock.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "SpinLock({:?})", self.rank)
+    }
 }
 
 impl<T> SpinLock<T> {

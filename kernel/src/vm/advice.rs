@@ -2,8 +2,7 @@
 
 use super::fault::Access;
 use super::vmspace::{Vmspace, checked_range, page_rounded};
-use crate::mm;
-use crate::mm::frame::OwnedFrames;
+use crate::mm::{self, TakenPages};
 use core::ops::Range;
 use dragonet_abi::Errno;
 use dragonet_abi::layout::PAGE_SIZE;
@@ -82,7 +81,7 @@ impl Vmspace {
         let mut address = range.start;
         while address < range.end {
             // Freed at the end of each round, when no CPU can reach the pages any more.
-            let mut taken = OwnedFrames::new();
+            let mut taken = TakenPages::new();
             address = self.drop_some(&(address..range.end), &mut taken);
         }
     }
@@ -90,22 +89,18 @@ impl Vmspace {
     /// Takes the first private pages of `range` out of their object, then out of the page table, and returns where it
     /// stopped. In this order a fault in between either finds no page and makes a new one, or finds the old one
     /// and is refused by the interlock.
-    fn drop_some(&self, range: &Range<u64>, taken: &mut OwnedFrames) -> u64 {
+    fn drop_some(&self, range: &Range<u64>, taken: &mut TakenPages) -> u64 {
         let _tables;
         let map = self.map.lock();
         let Some(entry) = map.overlapping(range.clone()).next() else {
             return range.end;
         };
         let part = range.start.max(entry.start)..range.end.min(entry.end);
-        let (object, offset) = match &entry.payload.overlay {
-            Some(overlay) => (&overlay.object, overlay.offset),
-            None => (&entry.payload.object, entry.payload.offset),
-        };
-        if !object.is_private() {
+        let Some((pages, offset)) = entry.payload.own_pages() else {
             return part.end;
-        }
+        };
         let index = |address: u64| (offset + (address - entry.start)) / PAGE_SIZE;
-        let stopped = object.take(index(part.start)..index(part.end), DROP_BATCH, taken);
+        let stopped = pages.take(index(part.start)..index(part.end), DROP_BATCH, taken);
         let end = part.start + (stopped - index(part.start)) * PAGE_SIZE;
         let done = part.start..end.min(part.end);
         if !taken.is_empty() {

@@ -8,13 +8,14 @@ use super::region::{Overlay, Region};
 use super::vmspace::{Vmspace, to_table};
 use super::vpage;
 use crate::debug::counters;
-use crate::mm::frame;
+use crate::mm::{self, PageTree, frame};
 use crate::pmap::{Commit, EnterError, Target};
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::Protection;
 use page_table::{CacheMode, Stamp};
+use x86_64::PhysAddr;
 
 /// What an access wants. It is a load if neither a store nor a fetch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +91,13 @@ enum Attempt {
     Again,
 }
 
+/// A page of private memory.
+struct Own<'region> {
+    pages: &'region PageTree,
+    index: u64,
+    physical: PhysAddr,
+}
+
 impl Vmspace {
     /// Makes the access possible, or says why it is not. On success the access is tried again; it may fault again if something
     /// changed meanwhile.
@@ -98,14 +106,19 @@ impl Vmspace {
     /// [`FaultError`].
     pub fn handle_fault(&self, address: u64, access: Access) -> Result<(), FaultError> {
         let page = address & !(PAGE_SIZE - 1);
+        let mut outcome = Ok(());
         for _ in 0..ATTEMPTS {
-            match self.attempt(page, access)? {
-                Attempt::Done => break,
-                Attempt::Again => core::hint::spin_loop(),
-            }
+            outcome = match self.attempt(page, access) {
+                Ok(Attempt::Done) => return Ok(()),
+                Ok(Attempt::Again) => Ok(()),
+                // Maybe another CPU took the last page for this very address, and it will be here in a moment.
+                Err(FaultError::OutOfMemory) => Err(FaultError::OutOfMemory),
+                Err(error) => return Err(error),
+            };
+            core::hint::spin_loop();
         }
         // Somebody invalidates this page all the time: let the access fault again, after a chance to be preempted or killed.
-        Ok(())
+        outcome
     }
 
     fn attempt(&self, page: u64, access: Access) -> Result<Attempt, FaultError> {
@@ -142,7 +155,17 @@ impl Vmspace {
             (None, Some(overlay)) => self.attempt_private(page, access, &region, overlay, distance, stamp),
             (None, None) => {
                 let index = (region.offset + distance) / PAGE_SIZE;
-                self.enter_page(page, &region, index, protection, stamp)
+                if let Some(pages) = region.object.private_pages() {
+                    let (physical, _) = found(region.object.page(index))?;
+                    let own = Own {
+                        pages,
+                        index,
+                        physical,
+                    };
+                    self.enter_own(page, access, own, protection, stamp)
+                } else {
+                    self.enter_page(page, &region, index, protection, stamp)
+                }
             }
         }
     }
@@ -159,21 +182,19 @@ impl Vmspace {
     ) -> Result<Attempt, FaultError> {
         let copy_index = (overlay.offset + distance) / PAGE_SIZE;
         let index = (region.offset + distance) / PAGE_SIZE;
-        if let Some(physical) = overlay.object.resident_page(copy_index) {
-            let target = Target {
+        let pages = overlay.object.private_pages().ok_or(FaultError::NotMapped)?;
+        if let Some(physical) = pages.get(copy_index) {
+            let own = Own {
+                pages,
+                index: copy_index,
                 physical,
-                protection: to_table(region.protection),
-                cache: CacheMode::WriteBack,
             };
-            return self.enter(page, target, stamp);
+            return self.enter_own(page, access, own, region.protection, stamp);
         }
         if !access.write {
             return self.enter_page(page, region, index, region.protection - Protection::WRITE, stamp);
         }
-        overlay
-            .object
-            .prepare(copy_index)
-            .map_err(|_| FaultError::OutOfMemory)?;
+        let place = found(pages.reserve(copy_index))?;
         let mut copy = frame::allocate().map_err(|_| FaultError::OutOfMemory)?;
         region
             .object
@@ -185,12 +206,67 @@ impl Vmspace {
             protection: to_table(region.protection),
             cache: CacheMode::WriteBack,
         };
-        let insert = || overlay.object.insert(copy_index, copy);
-        match self.pmap().commit_copy(page, target, stamp, insert) {
-            Ok(Commit::Done) => Ok(Attempt::Done),
-            Ok(Commit::Again) => Ok(Attempt::Again),
-            Err(_) => Err(FaultError::OutOfMemory),
+        let insert = || place.insert(copy).is_ok();
+        committed(self.pmap().commit_copy(page, target, stamp, insert))
+    }
+
+    /// Enters a page of private memory: as it is if no other vmspace owns it, else for loads, and for a store a copy in its place.
+    ///
+    /// Only a fork of this vmspace makes other owners, and raises the interlock afterwards; so whoever sees here that there
+    /// are none, and is admitted, enters a page that is still this vmspace's alone.
+    fn enter_own(
+        &self,
+        page: u64,
+        access: Access,
+        own: Own<'_>,
+        protection: Protection,
+        stamp: Stamp,
+    ) -> Result<Attempt, FaultError> {
+        let mut allowed = protection;
+        if mm::is_shared(own.physical) {
+            if access.write {
+                return self.copy_own(page, own, protection, stamp);
+            }
+            allowed -= Protection::WRITE;
+        } else if allowed.contains(Protection::WRITE) && mm::note_reuse(own.physical) {
+            counters::count(Counter::PageReused);
         }
+        let target = Target {
+            physical: own.physical,
+            protection: to_table(allowed),
+            cache: CacheMode::WriteBack,
+        };
+        self.enter(page, target, stamp)
+    }
+
+    /// Gives this vmspace a copy of a page that others own, too.
+    ///
+    /// The page is read without a lock and may leave the object meanwhile. Every way in which it can, and in which somebody here can begin
+    /// to write to it in place, is seen when the copy is committed: by the interlock, by the slot, or by the share count.
+    fn copy_own(
+        &self,
+        page: u64,
+        own: Own<'_>,
+        protection: Protection,
+        stamp: Stamp,
+    ) -> Result<Attempt, FaultError> {
+        let mut copy = frame::allocate().map_err(|_| FaultError::OutOfMemory)?;
+        let Some(original) = own.pages.copy_unstable(own.index, &mut copy) else {
+            return Ok(Attempt::Again);
+        };
+        counters::count(Counter::PageCopied);
+        let target = Target {
+            physical: copy.address(),
+            protection: to_table(protection),
+            cache: CacheMode::WriteBack,
+        };
+        // Outlives the commit: when it is dropped, this vmspace's translations of the original are gone everywhere.
+        let mut part = None;
+        let replace = || {
+            part = own.pages.replace_shared(own.index, original, copy).ok();
+            part.is_some()
+        };
+        committed(self.pmap().commit_copy(page, target, stamp, replace))
     }
 
     /// Enters a page of the region's object.
@@ -202,10 +278,7 @@ impl Vmspace {
         protection: Protection,
         stamp: Stamp,
     ) -> Result<Attempt, FaultError> {
-        let (physical, cache) = region.object.page(index).map_err(|error| match error {
-            Errno::ENOMEM => FaultError::OutOfMemory,
-            _ => FaultError::NotMapped,
-        })?;
+        let (physical, cache) = found(region.object.page(index))?;
         self.enter(
             page,
             Target {
@@ -223,5 +296,22 @@ impl Vmspace {
             Err(EnterError::Stale) => Ok(Attempt::Again),
             Err(EnterError::OutOfMemory) => Err(FaultError::OutOfMemory),
         }
+    }
+}
+
+/// The outcome of a look for a page, for a fault.
+fn found<T>(page: Result<T, Errno>) -> Result<T, FaultError> {
+    page.map_err(|error| match error {
+        Errno::ENOMEM => FaultError::OutOfMemory,
+        _ => FaultError::NotMapped,
+    })
+}
+
+/// The outcome of a commit, for a fault.
+fn committed(outcome: Result<Commit, Errno>) -> Result<Attempt, FaultError> {
+    match outcome {
+        Ok(Commit::Done) => Ok(Attempt::Done),
+        Ok(Commit::Again) => Ok(Attempt::Again),
+        Err(_) => Err(FaultError::OutOfMemory),
     }
 }

@@ -11,6 +11,7 @@ mod advice;
 #[allow(unsafe_code)]
 pub mod copy;
 mod fault;
+mod fork;
 mod object;
 mod region;
 pub mod tests;
@@ -19,6 +20,7 @@ mod vmspace;
 mod vpage;
 
 pub use fault::{Access, FaultError};
+pub use fork::Fork;
 pub use object::MemoryObject;
 pub use region::EntryKind;
 pub use vmspace::{MapArguments, Vmspace, WordKey};

@@ -1,9 +1,11 @@
 //! What a map entry is: object, offset, rights and kind.
 
 use super::object::MemoryObject;
+use crate::mm::PageTree;
 use alloc::sync::Arc;
-use dragonet_abi::memory::{Protection, Vpte};
-use vm_map::Payload;
+use core::ops::Range;
+use dragonet_abi::memory::{Inheritance, Protection, Vpte};
+use vm_map::{Entry, Map, Payload};
 
 /// A private mapping's own pages.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub(super) struct Region {
     pub(super) overlay: Option<Overlay>,
     /// Root entry, if translations come from a page table in the object.
     pub(super) root: Option<Vpte>,
+    /// What a fork makes of it.
+    pub(super) inheritance: Inheritance,
 }
 
 impl Region {
@@ -42,6 +46,50 @@ impl Region {
     }
 }
 
+impl Region {
+    /// The pages that belong to this mapping alone, and the byte among them that the entry's start corresponds to.
+    pub(super) fn own_pages(&self) -> Option<(&PageTree, u64)> {
+        let (object, offset) = match &self.overlay {
+            Some(overlay) => (&overlay.object, overlay.offset),
+            None => (&self.object, self.offset),
+        };
+        object.private_pages().map(|pages| (pages, offset))
+    }
+
+    /// True if a fork can do that with it. Private memory cannot be shared: its pages come and go under the interlock of one
+    /// vmspace. Shared memory cannot be copied: nobody knows every translation through which its pages may be written.
+    pub(super) fn can_inherit(&self, inheritance: Inheritance) -> bool {
+        match inheritance {
+            Inheritance::None => true,
+            Inheritance::Share => self.own_pages().is_none(),
+            Inheritance::Copy | Inheritance::Zero => self.own_pages().is_some(),
+        }
+    }
+
+    /// Bytes of address space that an account is charged for `length` bytes of it. Mappings with virtual page tables, of which a
+    /// vkernel has a whole user space each, are free.
+    pub(super) fn charged(&self, length: u64) -> u64 {
+        if self.root.is_some() { 0 } else { length }
+    }
+
+    /// True if this, `distance` bytes from the start of its entry, and `other`, at its own distance, say the same.
+    pub(super) fn agrees_with(&self, distance: u64, other: &Region, other_distance: u64) -> bool {
+        let overlays = match (&self.overlay, &other.overlay) {
+            (Some(one), Some(two)) => {
+                Arc::ptr_eq(&one.object, &two.object) && one.offset + distance == two.offset + other_distance
+            }
+            (one, two) => one.is_none() && two.is_none(),
+        };
+        overlays
+            && Arc::ptr_eq(&self.object, &other.object)
+            && self.offset + distance == other.offset + other_distance
+            && self.protection == other.protection
+            && self.maximum == other.maximum
+            && self.root == other.root
+            && self.inheritance == other.inheritance
+    }
+}
+
 impl Payload for Region {
     fn advance(&mut self, bytes: u64) {
         self.offset += bytes;
@@ -49,6 +97,23 @@ impl Payload for Region {
             overlay.offset += bytes;
         }
     }
+}
+
+/// Bytes of addresses that entries are charged for.
+pub(super) fn charged<'map>(entries: impl Iterator<Item = Entry<&'map Region>>) -> u64 {
+    entries
+        .map(|entry| entry.payload.charged(entry.end - entry.start))
+        .sum()
+}
+
+/// The same for the part of the entries that lies in `range`.
+pub(super) fn charged_within(map: &Map<Region>, range: &Range<u64>) -> u64 {
+    map.overlapping(range.clone())
+        .map(|entry| {
+            let part = entry.end.min(range.end) - entry.start.max(range.start);
+            entry.payload.charged(part)
+        })
+        .sum()
 }
 
 /// Kind of an entry, for inspection.

@@ -5,9 +5,9 @@
 //! returns no CPU can use what it took away, and no page is freed before.
 
 use super::object::MemoryObject;
-use super::region::{EntryInfo, EntryKind, Overlay, Region};
+use super::region::{EntryInfo, EntryKind, Overlay, Region, charged, charged_within};
 use super::{VMSPACES, fault::FaultError};
-use crate::mm;
+use crate::mm::{self, Account, Charge};
 use crate::pmap::{Pmap, RemovedTables};
 use crate::sync::{Rank, SpinLock};
 use alloc::boxed::Box;
@@ -16,11 +16,11 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 use dragonet_abi::Errno;
 use dragonet_abi::layout::{PAGE_SIZE, PLACEMENT_END, PLACEMENT_START, USER_END, USER_START};
-use dragonet_abi::memory::{MapFlags, Protection, Vpte};
+use dragonet_abi::memory::{Inheritance, MapFlags, Protection, Vpte};
 use vm_map::{Entry, Full, InsertError, Map, Removed};
 
 /// Entries of one vmspace at most.
-const MAX_ENTRIES: usize = 65_536;
+pub(super) const MAX_ENTRIES: usize = 65_536;
 /// Everything that tables of the program's half can span.
 const TABLE_SPAN: Range<u64> = 0..1 << 47;
 /// Above this, narrowing drops translations instead of editing them: the work is then bounded by the number of tables.
@@ -78,14 +78,24 @@ pub struct Vmspace {
     pub(super) map: SpinLock<Map<Region>>,
     /// In a box, so that it stays where CPUs that run it know it.
     pmap: Box<Pmap>,
+    /// Who pays for private memory and addresses.
+    account: Arc<Account>,
 }
 
 impl Vmspace {
-    /// An empty address space.
+    /// An empty address space with an account of its own.
     ///
     /// # Errors
     /// ENOMEM.
     pub fn new() -> Result<Arc<Self>, Errno> {
+        Self::charged_to(Arc::new(Account::new()))
+    }
+
+    /// An empty address space.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn charged_to(account: Arc<Account>) -> Result<Arc<Self>, Errno> {
         mm::check_headroom()?;
         let pmap = Box::new(Pmap::new()?);
         VMSPACES.fetch_add(1, Ordering::Relaxed);
@@ -93,7 +103,13 @@ impl Vmspace {
         Ok(Arc::new(Vmspace {
             map: SpinLock::new(Rank::VmspaceMap, map),
             pmap,
+            account,
         }))
+    }
+
+    /// Who pays for private memory and addresses.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     /// The page table.
@@ -109,7 +125,7 @@ impl Vmspace {
     pub fn map(&self, arguments: &MapArguments) -> Result<u64, Errno> {
         mm::check_headroom()?;
         let length = page_rounded(arguments.length)?;
-        let region = region_for(arguments, length)?;
+        let region = region_for(arguments, length, &self.account)?;
         let (address, _replaced) = self.place(arguments, length, region)?;
         Ok(address)
     }
@@ -126,15 +142,7 @@ impl Vmspace {
         let mut replaced = Replaced::default();
         let mut map = self.map.lock();
         let start = if fixed {
-            let range = checked_range(arguments.address, length)?;
-            if !map.is_free(range.clone()) {
-                if exclusive {
-                    return Err(Errno::EEXIST);
-                }
-                replaced.entries = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
-                replaced.tables = Some(self.forget(&map, &range));
-            }
-            range.start
+            checked_range(arguments.address, length)?.start
         } else {
             let hint = checked_range(arguments.address, length).ok();
             match hint.filter(|range| map.is_free(range.clone())) {
@@ -144,10 +152,32 @@ impl Vmspace {
                     .ok_or(Errno::ENOMEM)?,
             }
         };
-        match map.insert(start..start + length, region) {
-            Ok(()) => Ok((start, replaced)),
-            Err(InsertError::Full) => Err(Errno::ENOMEM),
-            Err(InsertError::Overlap) => Err(Errno::EEXIST),
+        let range = start..start + length;
+        let occupied = fixed && !map.is_free(range.clone());
+        if occupied && exclusive {
+            return Err(Errno::EEXIST);
+        }
+        // Only what the mapping adds to what it replaces must be within the limit.
+        let (before, after) = (charged_within(&map, &range), region.charged(length));
+        let growth = Charge::new(Some(&self.account.addresses), after.saturating_sub(before))?;
+        if occupied {
+            replaced.entries = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
+            replaced.tables = Some(self.forget(&map, &range));
+            self.account.addresses.release(before.saturating_sub(after));
+        }
+        match map.insert(range, region) {
+            Ok(()) => {
+                growth.keep();
+                Ok((start, replaced))
+            }
+            Err(error) => {
+                // Of what was replaced nothing is left.
+                self.account.addresses.release(before.min(after));
+                Err(match error {
+                    InsertError::Full => Errno::ENOMEM,
+                    InsertError::Overlap => Errno::EEXIST,
+                })
+            }
         }
     }
 
@@ -181,13 +211,17 @@ impl Vmspace {
     }
 
     fn unmap_range(&self, range: &Range<u64>) -> Result<Replaced<'_>, Errno> {
-        let mut map = self.map.lock();
-        if map.must_split(range.clone()) {
-            mm::check_headroom()?;
-        }
-        let entries = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
-        let tables = (!entries.is_empty()).then(|| self.forget(&map, range));
-        Ok(Replaced { tables, entries })
+        let removed = {
+            let mut map = self.map.lock();
+            if map.must_split(range.clone()) {
+                mm::check_headroom()?;
+            }
+            let entries = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
+            let tables = (!entries.is_empty()).then(|| self.forget(&map, range));
+            Replaced { tables, entries }
+        };
+        self.account.addresses.release(charged(removed.entries.iter()));
+        Ok(removed)
     }
 
     /// Unmaps everything.
@@ -311,7 +345,7 @@ fn describe(entry: &Entry<&Region>) -> EntryInfo {
         .map_or(0, |overlay| overlay.object.resident_pages());
     let kind = match region.root {
         Some(root) => EntryKind::Vpagetable(root),
-        None if region.overlay.is_some() || region.object.is_private() => EntryKind::Private,
+        None if region.own_pages().is_some() => EntryKind::Private,
         None => EntryKind::Shared,
     };
     EntryInfo {
@@ -361,7 +395,7 @@ fn check_protection(protection: Protection, vpagetable: bool) -> Result<(), Errn
 }
 
 /// Checks what can be checked without the map, and makes the entry.
-fn region_for(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
+fn region_for(arguments: &MapArguments, length: u64, account: &Arc<Account>) -> Result<Region, Errno> {
     let flags = arguments.flags;
     let shared = flags.contains(MapFlags::SHARED);
     let vpagetable = flags.contains(MapFlags::VPAGETABLE);
@@ -380,9 +414,9 @@ fn region_for(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
     }
     let Some(object) = arguments.object.clone() else {
         let object = if shared {
-            MemoryObject::anonymous(length)?
+            MemoryObject::anonymous_for(length, account)?
         } else {
-            MemoryObject::private(length)?
+            MemoryObject::private(length, account)?
         };
         let (protection, maximum) = (arguments.protection, Protection::all());
         return Ok(Region {
@@ -392,6 +426,7 @@ fn region_for(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
             maximum,
             overlay: None,
             root: None,
+            inheritance: default_inheritance(shared),
         });
     };
     let end = arguments.offset.checked_add(length).ok_or(Errno::ERANGE)?;
@@ -417,7 +452,7 @@ fn region_for(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
     let overlay = match shared {
         true => None,
         false => Some(Overlay {
-            object: MemoryObject::private(length)?,
+            object: MemoryObject::private(length, account)?,
             offset: 0,
         }),
     };
@@ -429,7 +464,17 @@ fn region_for(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
         maximum,
         overlay,
         root: None,
+        inheritance: default_inheritance(shared),
     })
+}
+
+/// What a fork makes of a mapping unless told otherwise.
+fn default_inheritance(shared: bool) -> Inheritance {
+    if shared {
+        Inheritance::Share
+    } else {
+        Inheritance::Copy
+    }
 }
 
 /// The entry of a mapping with a virtual page table. The offset is the index base of the table and has no bound but the
@@ -458,6 +503,7 @@ fn vpagetable_region(arguments: &MapArguments, length: u64) -> Result<Region, Er
         maximum: arguments.maximum,
         overlay: None,
         root: Some(Vpte(0)),
+        inheritance: default_inheritance(true),
     };
     region.protection = region.effective(arguments.protection);
     Ok(region)
