@@ -1,6 +1,7 @@
 //! `madvise` and `mcontrol`.
 
 use super::fault::Access;
+use super::region::DROP_BATCH;
 use super::vmspace::{Vmspace, checked_range, page_rounded};
 use crate::mm::{self, TakenPages};
 use core::ops::Range;
@@ -11,8 +12,6 @@ use vm_map::Full;
 
 /// Pages that one `WillNeed` brings in at most.
 const MOST_PREFAULTED: u64 = 4096;
-/// Pages dropped at once, with interrupts off.
-const DROP_BATCH: usize = 256;
 
 impl Vmspace {
     /// `madvise`: everything but [`Advice::SetMap`]. A length of 0 does nothing.

@@ -1,11 +1,15 @@
 //! What a map entry is: object, offset, rights and kind.
 
 use super::object::MemoryObject;
-use crate::mm::PageTree;
+use crate::mm::{PageTree, TakenPages};
 use alloc::sync::Arc;
 use core::ops::Range;
+use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::{Inheritance, Protection, Vpte};
 use vm_map::{Entry, Map, Payload};
+
+/// Pages that are taken out of a tree at once, with interrupts off.
+pub(super) const DROP_BATCH: usize = 256;
 
 /// A private mapping's own pages.
 #[derive(Clone, Debug)]
@@ -54,6 +58,24 @@ impl Region {
             None => (&self.object, self.offset),
         };
         object.private_pages().map(|pages| (pages, offset))
+    }
+
+    /// Gives back the own pages of an entry of `length` bytes that is in no map and no page table any more, if another entry keeps
+    /// the object that has them. Otherwise they go with the object.
+    pub(super) fn discard(&self, length: u64) {
+        let object = self
+            .overlay
+            .as_ref()
+            .map_or(&self.object, |overlay| &overlay.object);
+        let Some((pages, offset)) = self.own_pages().filter(|_| Arc::strong_count(object) > 1) else {
+            return;
+        };
+        let mut index = offset / PAGE_SIZE;
+        let end = (offset + length) / PAGE_SIZE;
+        while index < end {
+            let mut taken = TakenPages::new();
+            index = pages.take(index..end, DROP_BATCH, &mut taken);
+        }
     }
 
     /// True if a fork can do that with it. Private memory cannot be shared: its pages come and go under the interlock of one

@@ -73,6 +73,15 @@ struct Replaced<'vmspace> {
     entries: Removed<Region>,
 }
 
+impl Drop for Replaced<'_> {
+    /// Gives back the pages of what was part of a private mapping; those of a whole one go with it.
+    fn drop(&mut self) {
+        for entry in self.entries.iter() {
+            entry.payload.discard(entry.end - entry.start);
+        }
+    }
+}
+
 /// An address space of a program.
 pub struct Vmspace {
     pub(super) map: SpinLock<Map<Region>>,

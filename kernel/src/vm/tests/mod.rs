@@ -2,6 +2,9 @@
 //! [`Vmspace::read`] and [`Vmspace::write`], or, where TLBs matter, through the MMU with the vmspace loaded.
 
 mod arguments;
+mod fork;
+mod fork_storm;
+mod limits;
 mod private;
 mod sharing;
 mod shootdown;
@@ -57,6 +60,62 @@ pub const TESTS: &[Test] = &[
     Test {
         name: "vm::modules_are_mapped_and_never_written",
         run: private::modules,
+    },
+    Test {
+        name: "vm::a_fork_diverges_on_all_sides",
+        run: fork::divergence,
+    },
+    Test {
+        name: "vm::a_fork_takes_frames_when_somebody_writes",
+        run: fork::economy,
+    },
+    Test {
+        name: "vm::a_fork_copies_copies_and_shares_objects",
+        run: fork::overlays,
+    },
+    Test {
+        name: "vm::inheritance_is_by_kind_or_as_set",
+        run: fork::inheritance,
+    },
+    Test {
+        name: "vm::a_fork_that_fails_leaves_nothing",
+        run: fork::refused,
+    },
+    Test {
+        name: "vm::shared_pages_are_dropped_by_one_owner_only",
+        run: fork::dropped,
+    },
+    Test {
+        name: "vm::regression_381893162d_a_source_may_change_and_go_during_a_fork",
+        run: fork::changing_source,
+    },
+    Test {
+        name: "vm::regression_7a45978d5d_every_way_to_write_copies_first",
+        run: fork_storm::ways_to_write,
+    },
+    Test {
+        name: "vm::regression_c50e690bc7_a_vmspace_that_is_used_again_shows_nothing_old",
+        run: fork_storm::used_again,
+    },
+    Test {
+        name: "vm::forks_during_a_storm_of_faults_are_stable_and_unseen",
+        run: fork_storm::storm,
+    },
+    Test {
+        name: "vm::owners_on_all_cpus_copy_at_once",
+        run: fork_storm::race,
+    },
+    Test {
+        name: "vm::limits_of_pages_are_exact",
+        run: limits::pages,
+    },
+    Test {
+        name: "vm::limits_of_addresses_are_exact",
+        run: limits::addresses,
+    },
+    Test {
+        name: "vm::vmspaces_of_one_process_share_its_limits",
+        run: limits::accounts,
     },
     Test {
         name: "vm::vpagetable_translates_and_marks",
