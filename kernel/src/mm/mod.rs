@@ -17,6 +17,7 @@ mod page_tree;
 pub mod physical;
 pub mod pressure_tests;
 mod scattered;
+pub mod sharing_tests;
 pub mod stack;
 pub mod tests;
 

@@ -20,6 +20,7 @@ const GROUPS: &[&[Test]] = &[
     crate::arch::tests::TESTS,
     crate::mm::tests::TESTS,
     crate::mm::pressure_tests::TESTS,
+    crate::mm::sharing_tests::TESTS,
     crate::vm::tests::TESTS,
     crate::sched::TESTS,
     crate::proc::TESTS,

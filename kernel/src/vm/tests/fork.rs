@@ -3,6 +3,7 @@
 use super::*;
 use crate::debug::counters;
 use crate::mm::frame;
+use crate::pmap::{Commit, Target};
 use crate::vm::Fork;
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
@@ -503,6 +504,46 @@ pub fn changing_source() -> Result<(), &'static str> {
                 stop % 5 == 4 || shows(&child, BASE, 0..300, 1) && shows(&child, 2 * BASE, 0..PAGES, 1),
                 "what did not change is missing"
             );
+        }
+        Ok(())
+    })
+}
+
+/// One CPU copies a shared page; meanwhile its last other owner goes, and another CPU of the same space stores to it in place. The copy
+/// must not take the place of that store. The steps are those of a fault, in an order that other CPUs hardly ever bring about.
+pub fn late_copy() -> Result<(), &'static str> {
+    accounted(|| {
+        for others in [true, false] {
+            let parent = space()?;
+            map(&parent, &anonymous(BASE, 1))?;
+            demand!(write(&parent, BASE, 1), "a write failed");
+            let child = child_of(&parent)?;
+            let stamp = parent.pmap().stamp();
+            let region = parent.map.lock().find(BASE).map(|entry| entry.payload.clone());
+            let region = region.ok_or("no entry")?;
+            let (pages, _) = region.own_pages().ok_or("no private pages")?;
+            let mut copy = frame::allocate().map_err(|_| "no frame")?;
+            let original = pages.copy_unstable(0, &mut copy).ok_or("no page")?;
+            if others {
+                // Another CPU copies first.
+                demand!(write(&parent, BASE, 2), "a write failed");
+            } else {
+                drop(child);
+                demand!(write(&parent, BASE, 2), "a write failed");
+                demand!(pages.get(0) == Some(original), "the last owner copied");
+            }
+            let target = Target {
+                physical: copy.address(),
+                protection: page_table::Protection::READ | page_table::Protection::WRITE,
+                cache: page_table::CacheMode::WriteBack,
+            };
+            let mut part = None;
+            let outcome = parent.pmap().commit_copy(BASE, target, stamp, || {
+                part = pages.replace_shared(0, original, copy).ok();
+                part.is_some()
+            });
+            demand!(matches!(outcome, Ok(Commit::Again)), "a late copy is not refused");
+            demand!(read(&parent, BASE) == Some(2), "a store is lost");
         }
         Ok(())
     })

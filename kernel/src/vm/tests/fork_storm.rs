@@ -194,6 +194,44 @@ pub fn storm() -> Result<(), &'static str> {
     })
 }
 
+/// Every CPU has a word of its own in the same pages.
+fn word_worker() {
+    work(|space| {
+        let cpu = cpu::index();
+        for page in 0..WORDS {
+            let (address, expected) = (BASE + page * PAGE + cpu as u64 * 8, &EXPECTED[cpu][page as usize]);
+            let last = expected.load(Ordering::Relaxed);
+            if load(space, address) != Some(last) || !store(space, address, last + 1) {
+                STALE.fetch_add(1, Ordering::Relaxed);
+            }
+            expected.store(last + 1, Ordering::Relaxed);
+        }
+    });
+}
+
+/// Few, so that all CPUs are likely to be at the same one.
+const WORDS: u64 = 2;
+
+/// CPUs of one space store to the same pages, some of which copy them while others, after the other owner has gone, store in place.
+pub fn words() -> Result<(), &'static str> {
+    accounted(|| {
+        let parent = space()?;
+        map(&parent, &anonymous(BASE, WORDS))?;
+        for counter in EXPECTED.iter().flatten() {
+            counter.store(0, Ordering::Relaxed);
+        }
+        oracle(&parent, word_worker, |number| {
+            let child = child_of(&parent)?;
+            pause(number % 50);
+            demand!(
+                child.advise(BASE, WORDS * PAGE, Advice::DontNeed).is_ok(),
+                "DontNeed failed"
+            );
+            Ok(())
+        })
+    })
+}
+
 /// The space of each CPU in a turn of the race.
 static SPACES: SpinLock<Vec<Arc<Vmspace>>> = SpinLock::new(Rank::Umtx, Vec::new());
 static TURN: AtomicU64 = AtomicU64::new(0);

@@ -102,6 +102,14 @@ pub const TESTS: &[Test] = &[
         run: fork_storm::storm,
     },
     Test {
+        name: "vm::words_of_one_page_survive_forks",
+        run: fork_storm::words,
+    },
+    Test {
+        name: "vm::a_store_in_place_is_not_lost_to_a_late_copy",
+        run: fork::late_copy,
+    },
+    Test {
         name: "vm::owners_on_all_cpus_copy_at_once",
         run: fork_storm::race,
     },
