@@ -19,9 +19,9 @@ const STEPS_PER_TAKE: usize = 2048;
 /// Parts in shared pages that are held at once. Such pages cannot be chained: each owner would need a link.
 const MOST_TAKEN_SHARES: usize = 64;
 /// Slots, or missing nodes, that one [`PageTree::share`] looks at.
-const STEPS_PER_SHARE: usize = 128;
+const STEPS_PER_SHARE: usize = 96;
 /// Pages that one [`PageTree::share`] shares.
-const MOST_SHARED: usize = 64;
+const MOST_SHARED: usize = 48;
 
 /// True if other trees own the page, too. See [`frame_share::ShareCount::is_shared`] for how long that holds. A page that has left its
 /// tree meanwhile gives any answer.
