@@ -133,7 +133,8 @@ fn bounds() -> Result<(), &'static str> {
         let other = tree(1000, Some(account.clone()))?;
         account.pages.set_limit(70);
         let first = dense.share(0..1000, &other, 0);
-        if first.outcome.is_err() || first.count == 0 || first.count >= 70 || first.pages != (0..first.count) {
+        if first.outcome.is_err() || first.count == 0 || first.count >= 70 || first.pages != (0..first.count)
+        {
             return Err("one step shares nothing, or too much");
         }
         let second = dense.share(first.stopped..1000, &other, first.stopped);
