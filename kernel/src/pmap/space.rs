@@ -248,10 +248,11 @@ impl Pmap {
         let mut interlock = self.interlock.lock();
         let (range, result) = change();
         if !range.is_empty() {
-            // A stamp that is taken from here on sees the change.
-            self.invalidate(&mut interlock, &range);
             let owed = self.table().narrow(&range, keep);
             owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
+            // Not earlier: whoever takes a stamp from here on sees the change, and a page that it copies is written by nobody through
+            // what was there before.
+            self.invalidate(&mut interlock, &range);
         }
         result
     }
