@@ -6,11 +6,11 @@ use crate::arch::ioapic::InterruptLine;
 use crate::arch::irq::{IrqGuard, IrqsOff};
 use crate::arch::trap::TrapFrame;
 use crate::debug::counters;
+use crate::ipc;
 use crate::proc::{self, Exception, RunEvent};
 use crate::sched::{self, work};
 use crate::sys::{self, Outcome};
-use crate::vm::Access;
-use crate::{ipc, vm};
+use crate::vm::{Access, FaultError};
 use dragonet_abi::counters::Counter;
 use dragonet_abi::layout::USER_END;
 use dragonet_abi::vmspace as abi;
@@ -42,14 +42,13 @@ pub fn on_syscall(frame: &mut TrapFrame) {
 pub fn on_user_exception(frame: &mut TrapFrame, fault_address: u64) {
     counters::count(Counter::UserException);
     proc::with_current(|thread| {
-        if frame.vector == PAGE_FAULT && resolve_fault(thread, fault_address, frame.error_code) {
-            return;
+        let (mut address, mut guard) = (0, false);
+        if frame.vector == PAGE_FAULT {
+            match resolve_fault(thread, fault_address, frame.error_code) {
+                Ok(()) => return,
+                Err(why) => (address, guard) = (fault_address, why == FaultError::Guard),
+            }
         }
-        let address = if frame.vector == PAGE_FAULT {
-            fault_address
-        } else {
-            0
-        };
         if thread.is_guest() {
             thread.leave_guest(
                 frame,
@@ -66,18 +65,22 @@ pub fn on_user_exception(frame: &mut TrapFrame, fault_address: u64) {
                 error_code: frame.error_code,
                 address,
                 instruction: frame.rip,
+                guard,
             });
         }
     });
 }
 
-/// Lets the current address space of a user resolve a fault. False: it is the program's own.
-fn resolve_fault(thread: &proc::Thread, address: u64, error_code: u64) -> bool {
+/// Lets the current address space of a user resolve a fault.
+///
+/// # Errors
+/// Why it is the program's own.
+fn resolve_fault(thread: &proc::Thread, address: u64, error_code: u64) -> Result<(), FaultError> {
     counters::count(Counter::PageFault);
     // An access that the CPU made as a supervisor on the program's behalf is no access of the program: no mapping would
     // resolve it, and trying again for ever would be a hang. Emulators make such accesses for far returns under SMAP.
     if address >= USER_END || error_code & FAULT_RESERVED != 0 || error_code & FAULT_USER == 0 {
-        return false;
+        return Err(FaultError::NotMapped);
     }
     let access = Access {
         write: error_code & FAULT_WRITE != 0,
@@ -87,13 +90,12 @@ fn resolve_fault(thread: &proc::Thread, address: u64, error_code: u64) -> bool {
     let guest = thread.guest_vmspace();
     let vmspace = guest.as_ref().unwrap_or(thread.process().vmspace());
     match vmspace.handle_fault(address, access) {
-        Ok(()) => true,
-        Err(vm::FaultError::OutOfMemory) => {
+        Err(FaultError::OutOfMemory) => {
             // The program cannot be told by an error; a vkernel's user ends with its vkernel.
             thread.process().end_without_memory(address);
-            true
+            Ok(())
         }
-        Err(_) => false,
+        outcome => outcome,
     }
 }
 

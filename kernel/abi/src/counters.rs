@@ -81,6 +81,10 @@ counters! {
     ThreadExit = "thread_exits";
     /// Processes that ended.
     ProcessExit = "process_exits";
+    /// RUN ended because its vmspace was destroyed.
+    RunDestroyed = "runs_destroyed";
+    /// Pages mapped beside the one that faulted, because they were there.
+    PageMappedAround = "pages_mapped_around";
     /// Pages that a fork gave a further owner.
     PageShared = "pages_shared_by_fork";
     /// Pages that had been shared by a fork and were made writable in place for the last owner.

@@ -12,9 +12,10 @@ pub struct Handle(pub u32);
 impl Handle {
     /// Names nothing. Calls that accept "no object" take this.
     pub const NONE: Handle = Handle(0);
-    /// The calling process itself, with all rights, wherever a process handle is expected.
+    /// The calling process itself, with all rights, wherever a process handle is expected. It cannot be closed or sent in a message;
+    /// `handle_duplicate` makes a handle that can, with at most the rights that a creator has.
     pub const SELF_PROCESS: Handle = Handle(0xffff_ffff);
-    /// The calling thread itself, with all rights, wherever a thread handle is expected.
+    /// The calling thread itself, in the same way.
     pub const SELF_THREAD: Handle = Handle(0xffff_fffe);
     /// Bits of the slot index.
     pub const INDEX_BITS: u32 = 20;

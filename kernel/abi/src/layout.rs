@@ -16,6 +16,10 @@ pub const PLACEMENT_START: u64 = 0x1_0000_0000;
 pub const PLACEMENT_END: u64 = 0x10_0000_0000;
 /// First address above the first thread's stack.
 pub const STACK_TOP: u64 = 0xf_ffff_0000;
+/// Bytes at the lower end of a `STACK` mapping that are never part of the stack.
+pub const STACK_GUARD: u64 = PAGE_SIZE;
+/// Bytes at the upper end of a `STACK` mapping that can be accessed from the start; a stack grows to multiples of this.
+pub const STACK_STEP: u64 = 64 * 1024;
 /// Most CPUs that the kernel uses.
 pub const MAX_CPUS: usize = 64;
 /// Handles of one process at most.

@@ -26,13 +26,20 @@ bitflags! {
         const PRIVATE = 0x0002;
         /// At exactly this address, replacing what is there.
         const FIXED = 0x0010;
-        /// With `FIXED`: fail with `EEXIST` instead of replacing.
-        const EXCLUSIVE = 0x4000;
+        /// With `ANONYMOUS | PRIVATE` and protection `READ | WRITE`: a stack. The whole length is reserved; of it the upper
+        /// [`super::layout::STACK_STEP`] bytes can be accessed at once. An access below grows that part downwards, to the next
+        /// multiple of `STACK_STEP`, but never into the lowest [`super::layout::STACK_GUARD`] bytes.
+        const STACK = 0x0400;
         /// New zeroed memory; no object is given.
         const ANONYMOUS = 0x1000;
         /// Translations come from a page table stored in the object (set by `MADV_SETMAP`). Needs an object with
         /// read and write rights, and read and write protection.
         const VPAGETABLE = 0x2000;
+        /// With `FIXED`: fail with `EEXIST` instead of replacing.
+        const EXCLUSIVE = 0x4000;
+        /// With `ANONYMOUS | PRIVATE` and no protection: addresses where nothing is and nothing will be placed. They take no memory,
+        /// every access faults, and `mprotect` cannot open them; `munmap` and `FIXED` take them away.
+        const GUARD = 0x8000;
     }
 }
 
@@ -40,10 +47,12 @@ bitflags! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Advice {
-    /// The contents of anonymous private pages are dropped: the next read gives zeroes.
-    DontNeed = 4,
-    /// Pages will be used soon: bring them in.
+    /// Pages will be used soon: bring them in. `ENOMEM` if memory ran out meanwhile.
     WillNeed = 3,
+    /// The contents of private pages are dropped: the next read gives zeroes, or what the object has.
+    DontNeed = 4,
+    /// The contents of private pages may be dropped at any time until they are written again. They are dropped at once.
+    Free = 5,
     /// Virtual page table: forget translations of this range, the vkernel changed its table.
     Invalidate = 10,
     /// Virtual page table: the value is the root entry (a [`Vpte`]). `mcontrol` only.
@@ -57,6 +66,7 @@ impl Advice {
         match number {
             3 => Some(Advice::WillNeed),
             4 => Some(Advice::DontNeed),
+            5 => Some(Advice::Free),
             10 => Some(Advice::Invalidate),
             11 => Some(Advice::SetMap),
             _ => None,
@@ -137,7 +147,8 @@ impl Vpte {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MapRequest {
-    /// Page-aligned address, a hint unless `FIXED`; 0 for none.
+    /// Page-aligned address; 0 for none. Unless `FIXED` a hint: taken if the whole range can be mapped and is free, else the
+    /// lowest free place for the length is.
     pub address: u64,
     /// Bytes, above 0; rounded up to pages.
     pub length: u64,

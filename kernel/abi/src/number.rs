@@ -62,7 +62,7 @@ syscalls! {
 
     /// `(handle)` -> 0.
     HandleClose = 15;
-    /// `(handle, rights)` -> handle with these rights, which must be a subset. DUPLICATE.
+    /// `(handle, rights)` -> handle with these rights, which must be a subset. DUPLICATE. Of SELF_PROCESS or SELF_THREAD it makes a handle that others can be given.
     HandleDuplicate = 16;
     /// `(handle, *mut HandleInfo)` -> 0.
     HandleInfo = 17;
@@ -73,9 +73,9 @@ syscalls! {
     Mmap = 20;
     /// `(address, length)` -> 0. Holes are allowed.
     Munmap = 21;
-    /// `(address, length, protection)` -> 0. ENOMEM if there is a hole; EACCES beyond the object's rights.
+    /// `(address, length, protection)` -> 0. ENOMEM if there is a hole; EACCES beyond the object's rights, and for guards and what a stack has not grown to.
     Mprotect = 22;
-    /// `(address, length, advice)` -> 0. Not SetMap.
+    /// `(address, length, advice)` -> 0. Not SetMap. ENOMEM if memory runs out in WillNeed.
     Madvise = 23;
     /// `(address, length, advice, value)` -> 0. With SetMap the value is the root [`crate::memory::Vpte`].
     Mcontrol = 24;
@@ -86,7 +86,7 @@ syscalls! {
 
     /// `(system)` -> vmspace, empty. VKERNEL.
     VmspaceCreate = 30;
-    /// `(vmspace)` -> 0. Closes the handle and empties the vmspace; EBUSY while a thread runs in it.
+    /// `(vmspace)` -> 0. Closes the handle, ends every RUN in the vmspace (RUN_DESTROYED) and empties it when the last thread has left it; other handles of it are EBADF from now on. MANAGE.
     VmspaceDestroy = 31;
     /// `(vmspace, VMSPACE_CTL_RUN, *mut RunState)` -> 0. See [`crate::vmspace`]. RUN.
     VmspaceCtl = 32;

@@ -69,3 +69,5 @@ pub const RUN_EXCEPTION: u32 = 2;
 pub const RUN_VIRTUAL_INTERRUPT: u32 = 3;
 /// The time-out passed.
 pub const RUN_TIMEOUT: u32 = 4;
+/// The vmspace was destroyed. Every RUN in it ends so, whatever else has happened; the registers are as the user left them.
+pub const RUN_DESTROYED: u32 = 5;

@@ -131,6 +131,25 @@ impl<'memory, M: TableMemory> Tables<'memory, M> {
         }
     }
 
+    /// Writes `entry` as the translation of the page at `address` if its table is there and there is no translation. True if it did.
+    /// Nothing is allocated, nothing changed that a CPU can hold, nothing to flush.
+    pub fn enter_absent(&self, address: u64, entry: u64) -> bool {
+        let mut table = self.root;
+        for above in (2..=ROOT_LEVEL).rev() {
+            let found = self.memory.load(table, index(address, above));
+            if !self.format.is_present(found) || self.format.is_leaf(found, above) {
+                return false;
+            }
+            table = self.format.table_address(found);
+        }
+        let slot = index(address, 1);
+        let absent = !self.format.is_present(self.memory.load(table, slot));
+        if absent {
+            self.memory.store(table, slot, entry);
+        }
+        absent
+    }
+
     /// Builds the tables for `address` down to the one of `level`, without a translation.
     ///
     /// # Errors

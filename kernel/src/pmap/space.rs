@@ -2,12 +2,14 @@
 
 use super::tables::{DIRECT_MAP, DetachedTables, FreshTables};
 use super::{cpu, kernel_space};
+use crate::debug::counters;
 use crate::mm::frame::{self, Frame, Need};
 use crate::mm::{FrameChain, physical};
 use crate::sync::{Rank, SpinLock, SpinLockGuard};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use dragonet_abi::Errno;
+use dragonet_abi::counters::Counter;
 use invalidation::Space;
 use page_table::{
     Attributes, CacheMode, Entered, Interlock, NoMemory, Protection, Stamp, Tables, X86_64, release_subtree,
@@ -143,17 +145,36 @@ impl Pmap {
         self.stamp.store(interlock.invalidate(range).0, Ordering::Release);
     }
 
-    /// Enters the translation of a page of a program. Nothing is flushed if there was none or only a narrower one.
+    /// Enters the translation of a page of a program. Nothing is flushed if there was none or only a narrower one. Of `neighbours`,
+    /// pages that share its lowest table, those are entered as well that have no translation and were not
+    /// invalidated since the stamp.
     ///
     /// # Errors
     /// [`EnterError`].
-    pub fn enter(&self, address: u64, target: Target, stamp: Stamp) -> Result<(), EnterError> {
+    pub fn enter(
+        &self,
+        address: u64,
+        target: Target,
+        neighbours: &[(u64, Target)],
+        stamp: Stamp,
+    ) -> Result<(), EnterError> {
         let interlock = self.interlock.lock();
         if !interlock.admits(stamp, address) {
             return Err(EnterError::Stale);
         }
         self.enter_locked(&interlock, address, target)
-            .map_err(|NoMemory| EnterError::OutOfMemory)
+            .map_err(|NoMemory| EnterError::OutOfMemory)?;
+        let mut around = 0;
+        for (address, target) in neighbours {
+            if interlock.admits(stamp, *address) && self.table().enter_absent(*address, leaf(target)) {
+                around += 1;
+            }
+        }
+        if around != 0 {
+            self.resident.fetch_add(around, Ordering::Relaxed);
+            counters::count_n(Counter::PageMappedAround, around);
+        }
+        Ok(())
     }
 
     fn enter_locked(
@@ -162,20 +183,7 @@ impl Pmap {
         address: u64,
         target: Target,
     ) -> Result<(), NoMemory> {
-        let attributes = Attributes {
-            protection: target.protection,
-            user: true,
-            global: false,
-            cache: target.cache,
-            software: 0,
-        };
-        // Accessed and dirty are set here, since nobody asks for them yet: it saves the CPU an update of the entry.
-        let dirty = if target.protection.contains(Protection::WRITE) {
-            X86_64.dirty
-        } else {
-            0
-        };
-        let entry = X86_64.leaf(1, target.physical.as_u64(), attributes) | X86_64.accessed | dirty;
+        let entry = leaf(&target);
         let mut source = FreshTables::new(Need::Program);
         let result = loop {
             match self.table().enter(address, 1, entry, &mut source) {
@@ -297,6 +305,24 @@ impl Pmap {
             .lookup(address)
             .map(|leaf| (PhysAddr::new(leaf.physical), leaf.protection))
     }
+}
+
+/// The entry for a page of a program. Accessed and dirty are set, since nobody asks for them yet: it saves the CPU an update of
+/// the entry.
+fn leaf(target: &Target) -> u64 {
+    let attributes = Attributes {
+        protection: target.protection,
+        user: true,
+        global: false,
+        cache: target.cache,
+        software: 0,
+    };
+    let dirty = if target.protection.contains(Protection::WRITE) {
+        X86_64.dirty
+    } else {
+        0
+    };
+    X86_64.leaf(1, target.physical.as_u64(), attributes) | X86_64.accessed | dirty
 }
 
 impl Drop for Pmap {

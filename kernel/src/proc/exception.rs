@@ -14,6 +14,8 @@ pub struct Exception {
     pub address: u64,
     /// Instruction pointer.
     pub instruction: u64,
+    /// Page faults: the address is reserved so that nothing is there.
+    pub guard: bool,
 }
 
 /// Vector of page faults.
@@ -28,7 +30,8 @@ impl fmt::Display for Exception {
                 code if code & 2 != 0 => "writing",
                 _ => "reading",
             };
-            write!(formatter, " {access} {:#x}", self.address)?;
+            let place = if self.guard { " in a guard page" } else { "" };
+            write!(formatter, " {access} {:#x}{place}", self.address)?;
         } else if self.error_code != 0 {
             write!(formatter, " (error code {:#x})", self.error_code)?;
         }

@@ -145,6 +145,7 @@ impl RunEvent {
             abi::RUN_SYSCALL => Counter::RunSyscall,
             abi::RUN_EXCEPTION => Counter::RunException,
             abi::RUN_VIRTUAL_INTERRUPT => Counter::RunVirtualInterrupt,
+            abi::RUN_DESTROYED => Counter::RunDestroyed,
             _ => Counter::RunTimeout,
         }
     }
@@ -217,6 +218,10 @@ impl Thread {
         context.state_address = address;
         context.timer = timer;
         pmap::switch_to(context.irqs(), Some(guest.entered()));
+        // Only now, when whoever destroys it finds this CPU in the active set: either he does, or this sees it.
+        if guest.is_destroyed() {
+            sched::reschedule_request(&**self);
+        }
         context.active = Some(guest);
         self.in_guest.store(true, Ordering::Relaxed);
         segments::set_user_bases(state.registers.fs_base, state.registers.gs_base);
@@ -225,15 +230,14 @@ impl Thread {
         Ok(true)
     }
 
-    /// Ends RUN: `frame` becomes the vkernel's again, with the call's result, and the outcome is written to its memory.
-    pub fn leave_guest(&self, frame: &mut TrapFrame, event: RunEvent) {
+    /// Ends RUN: `frame` becomes the vkernel's again, with the call's result, and the outcome is written to its memory. If the vmspace
+    /// was destroyed, that is the outcome, whatever else has happened.
+    pub fn leave_guest(&self, frame: &mut TrapFrame, mut event: RunEvent) {
         let bases = segments::user_bases();
         let mut state = RunState {
             registers: registers_of(frame, bases),
             ..RunState::default()
         };
-        event.write_to(&mut state);
-        counters::count(event.counter());
         let (guest, address, timer) = {
             let mut context = self.guest.lock();
             pmap::switch_to(context.irqs(), Some(self.process().vmspace()));
@@ -243,24 +247,36 @@ impl Thread {
             segments::set_user_bases(fs, gs);
             (context.active.take(), context.state_address, context.timer.take())
         };
-        if let Some(guest) = guest {
-            guest.leave();
+        if let Some(guest) = guest
+            && guest.leave()
+        {
+            event = RunEvent::plain(abi::RUN_DESTROYED);
         }
         if let Some(timer) = timer {
             sched::stop_timer(timer);
         }
+        event.write_to(&mut state);
+        counters::count(event.counter());
         frame.rax = match copy::write(address, &state) {
             Ok(()) => 0,
             Err(errno) => errno.to_result() as u64,
         };
     }
 
-    /// Ends RUN because a virtual interrupt or the time-out is due.
+    /// True if the thread runs in a vmspace that has been destroyed.
+    pub(super) fn guest_is_destroyed(&self) -> bool {
+        let context = self.guest.lock();
+        context.active.as_ref().is_some_and(|guest| guest.is_destroyed())
+    }
+
+    /// Ends RUN because the vmspace was destroyed, or a virtual interrupt or the time-out is due.
     pub(super) fn leave_guest_if_due(&self, frame: &mut TrapFrame) {
         if !self.is_guest() {
             return;
         }
-        if self.virtual_interrupts().due() != 0 {
+        if self.guest_is_destroyed() {
+            self.leave_guest(frame, RunEvent::plain(abi::RUN_DESTROYED));
+        } else if self.virtual_interrupts().due() != 0 {
             self.leave_guest(frame, RunEvent::plain(abi::RUN_VIRTUAL_INTERRUPT));
         } else if self.run_timed_out() {
             self.leave_guest(frame, RunEvent::plain(abi::RUN_TIMEOUT));

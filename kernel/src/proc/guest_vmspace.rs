@@ -1,6 +1,10 @@
 //! A vmspace that is named by a handle: a vkernel runs its users in it, a parent fills its child's.
+//!
+//! Destroying one takes effect at once for whoever wants to use it, and empties it when the last thread has left it. Why nothing
+//! stays in it and nothing is used after that is argued in docs/src/design/run.md.
 
 use super::Process;
+use crate::sched;
 use crate::vm::Vmspace;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -9,14 +13,14 @@ use dragonet_abi::{Errno, Rights};
 /// A vmspace by handle.
 pub struct GuestVmspace {
     vmspace: Arc<Vmspace>,
-    /// Threads that run in it now, or [`DESTROYED`].
+    /// Threads that run in it now, and [`DESTROYED`]: one value, so that exactly one finds that it was the last.
     running: AtomicU32,
     /// The vkernel that created it; none for the vmspace of a process.
     creator: Option<Weak<Process>>,
 }
 
-/// In place of the count of threads that run in it: none ever will.
-const DESTROYED: u32 = u32::MAX;
+/// In the count of threads: it was destroyed, and no thread enters it any more.
+const DESTROYED: u32 = 1 << 31;
 
 impl GuestVmspace {
     /// A new, empty vmspace for users of the vkernel `creator`, who pays for what is in it.
@@ -42,16 +46,21 @@ impl GuestVmspace {
         })
     }
 
-    /// The address space.
+    /// The address space. Destroyed later, it can still be used by who has it, but nothing that he maps stays.
     ///
     /// # Errors
     /// EBADF once it has been destroyed.
     pub fn vmspace(&self) -> Result<&Arc<Vmspace>, Errno> {
-        if self.running.load(Ordering::Acquire) == DESTROYED {
+        if self.is_destroyed() {
             Err(Errno::EBADF)
         } else {
             Ok(&self.vmspace)
         }
+    }
+
+    /// True once it has been destroyed: threads in it have to leave.
+    pub(super) fn is_destroyed(&self) -> bool {
+        self.running.load(Ordering::SeqCst) & DESTROYED != 0
     }
 
     /// The address space, for a thread that is in it.
@@ -66,32 +75,40 @@ impl GuestVmspace {
     pub(super) fn enter(&self) -> Result<(), Errno> {
         self.running
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |running| {
-                (running != DESTROYED).then(|| running + 1)
+                (running & DESTROYED == 0).then(|| running + 1)
             })
             .map(|_| ())
             .map_err(|_| Errno::EBADF)
     }
 
-    pub(super) fn leave(&self) {
-        self.running.fetch_sub(1, Ordering::SeqCst);
+    /// The calling thread no longer runs in it: its CPU has another address space. True if it was destroyed meanwhile. The last one
+    /// to leave empties it then, which may take long: no lock is held.
+    pub(super) fn leave(&self) -> bool {
+        let before = self.running.fetch_sub(1, Ordering::SeqCst);
+        if before == DESTROYED | 1 {
+            self.vmspace.close();
+        }
+        before & DESTROYED != 0
     }
 
-    /// Empties it for good.
+    /// Destroys it. No thread enters it any more, those that run in it are told to leave, and it is emptied: here if there is none,
+    /// else by the last one that leaves.
     ///
     /// # Errors
-    /// EBUSY while a thread runs in it; EINVAL for the vmspace of a process; EBADF the second time.
+    /// EINVAL for the vmspace of a process; EBADF the second time.
     pub fn destroy(&self) -> Result<(), Errno> {
         if self.creator.is_none() {
             return Err(Errno::EINVAL);
         }
-        // In one step, so that a refused call is seen by nobody.
-        match self
-            .running
-            .compare_exchange(0, DESTROYED, Ordering::SeqCst, Ordering::SeqCst)
-        {
-            Ok(_) => self.vmspace.clear(),
-            Err(DESTROYED) => return Err(Errno::EBADF),
-            Err(_) => return Err(Errno::EBUSY),
+        let running = self.running.fetch_or(DESTROYED, Ordering::SeqCst);
+        if running & DESTROYED != 0 {
+            return Err(Errno::EBADF);
+        }
+        if running == 0 {
+            self.vmspace.close();
+        } else {
+            // After the bit: a CPU that is not active yet looks at the bit when it is. A thread on no CPU looks when it gets one.
+            sched::request_attention(self.vmspace.pmap().active());
         }
         Ok(())
     }

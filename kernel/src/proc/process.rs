@@ -233,7 +233,8 @@ impl Process {
 
     fn finish(&self) {
         self.handles.close_all();
-        self.vmspace.clear();
+        // For good: others may have handles of it.
+        self.vmspace.close();
         counters::count(Counter::ProcessExit);
         {
             let mut life = self.life.lock();

@@ -16,7 +16,8 @@ use dragonet_abi::{Errno, Rights};
 use elf_image::Image;
 use zerocopy::IntoBytes;
 
-const STACK_SIZE: u64 = 64 * 1024;
+/// Bytes that are reserved for the stack, its guard included.
+const STACK_SIZE: u64 = 128 * 1024;
 
 /// Loads and starts the boot module `init` with a handle of the system that has every right.
 ///
@@ -65,25 +66,20 @@ fn load(process: &Process, plan: &Image, image: &[u8]) -> Result<(), Errno> {
         let mut protection = Protection::READ;
         protection.set(Protection::WRITE, segment.protection.write);
         protection.set(Protection::EXECUTE, segment.protection.execute);
-        map(process, pages.start, length, Protection::READ | Protection::WRITE)?;
+        map(process, pages.start, length, MapFlags::empty())?;
         process.vmspace().write(segment.address, segment.bytes(image))?;
         process.vmspace().protect(pages.start, length, protection)?;
     }
-    map(
-        process,
-        STACK_TOP - STACK_SIZE,
-        STACK_SIZE,
-        Protection::READ | Protection::WRITE,
-    )
+    map(process, STACK_TOP - STACK_SIZE, STACK_SIZE, MapFlags::STACK)
 }
 
-fn map(process: &Process, address: u64, length: u64, protection: Protection) -> Result<(), Errno> {
-    let flags = MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED;
+/// Maps private memory that can be read and written.
+fn map(process: &Process, address: u64, length: u64, flags: MapFlags) -> Result<(), Errno> {
     let arguments = MapArguments {
         address,
         length,
-        protection,
-        flags,
+        protection: Protection::READ | Protection::WRITE,
+        flags: flags | MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED,
         object: None,
         maximum: Protection::all(),
         offset: 0,

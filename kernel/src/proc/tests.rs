@@ -2,14 +2,19 @@
 
 use super::thread::next_deadline;
 use super::{Entry, GuestVmspace, HandleTable, Object, PortRange, Process, Thread, processes_alive};
-use crate::arch::clock;
 use crate::arch::trap::TrapFrame;
+use crate::arch::{clock, cpu};
 use crate::debug::counters;
+use crate::mm::tests::{free_frames, free_frames_settle_at};
+use crate::sync::{Rank, SpinLock};
 use crate::test::Test;
+use crate::vm::{MapArguments, Vmspace};
 use crate::{ipc, sched};
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use dragonet_abi::counters::Counter;
-use dragonet_abi::layout::{MAX_HANDLES, MAX_NAME};
+use dragonet_abi::layout::{MAX_HANDLES, MAX_NAME, PAGE_SIZE};
+use dragonet_abi::memory::{MapFlags, Protection};
 use dragonet_abi::process::{ENDED_KILLED, WaitStatus};
 use dragonet_abi::time::FOREVER;
 use dragonet_abi::{Errno, Handle, Rights};
@@ -49,8 +54,16 @@ pub const TESTS: &[Test] = &[
         run: timer_set_anew,
     },
     Test {
-        name: "proc::a_destroyed_vmspace_cannot_be_entered",
-        run: destroyed_vmspace,
+        name: "proc::98e80c6197_1e0d343fbe_a_vmspace_destroyed_in_use_is_emptied_once_by_the_last_to_leave",
+        run: destroyed_in_use,
+    },
+    Test {
+        name: "proc::an_idle_vmspace_is_emptied_when_it_is_destroyed",
+        run: destroyed_while_idle,
+    },
+    Test {
+        name: "proc::a_vmspace_is_destroyed_while_all_cpus_enter_leave_and_map",
+        run: destroyed_by_many,
     },
 ];
 
@@ -219,26 +232,160 @@ fn timer_set_anew() -> Result<(), &'static str> {
     Ok(())
 }
 
-fn destroyed_vmspace() -> Result<(), &'static str> {
+/// Anonymous memory at [`PLACE`], three pages of it touched.
+fn map_something(vmspace: &Vmspace) -> Result<u64, Errno> {
+    let address = vmspace.map(&MapArguments {
+        address: PLACE,
+        length: 8 * PAGE_SIZE,
+        protection: Protection::READ | Protection::WRITE,
+        flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED,
+        object: None,
+        maximum: Protection::all(),
+        offset: 0,
+    })?;
+    for page in 0..3 {
+        vmspace.write(address + page * PAGE_SIZE, &[1])?;
+    }
+    Ok(address)
+}
+
+const PLACE: u64 = 0x1000_0000;
+
+/// A count that outlived what it counted, and a second free of it, are what DragonFly's entries suffered from (98e80c6197, 1e0d343fbe).
+fn destroyed_in_use() -> Result<(), &'static str> {
+    let (vmspaces, objects) = crate::vm::live_counts();
+    let before = free_frames();
     let creator = Process::new([0; MAX_NAME], 0).map_err(|_| "no memory for a process")?;
     let guest = GuestVmspace::new(&creator).map_err(|_| "no memory for a vmspace")?;
-    guest.enter().map_err(|_| "a vmspace cannot be entered")?;
-    if guest.destroy() != Err(Errno::EBUSY) || guest.vmspace().is_err() {
-        return Err("a vmspace in use was destroyed, or says so");
+    let vmspace = guest.vmspace().map_err(|_| "a new vmspace is gone")?.clone();
+    let entries = || vmspace.statistics().entries;
+    map_something(&vmspace).map_err(|_| "no memory for a mapping")?;
+    for _ in 0..2 {
+        guest.enter().map_err(|_| "a vmspace cannot be entered")?;
     }
-    guest.enter().map_err(|_| "a refused destroy keeps threads out")?;
-    guest.leave();
-    guest.leave();
     // Whoever got the handle may destroy it even when its creator is gone.
     drop(creator);
     if guest.destroy() != Ok(()) || guest.destroy() != Err(Errno::EBADF) {
         return Err("a vmspace was not destroyed exactly once");
     }
-    if guest.enter() == Err(Errno::EBADF) && guest.vmspace().is_err() {
+    if guest.enter() != Err(Errno::EBADF) || guest.vmspace().is_ok() {
+        return Err("a destroyed vmspace was entered, or can be named");
+    }
+    if entries() != 1 || vmspace.read(PLACE, &mut [0]) != Ok(1) {
+        return Err("a vmspace was emptied while a thread runs in it");
+    }
+    // Somebody who had it before it was destroyed maps something, as late as possible.
+    if map_something(&vmspace).is_err() || !guest.leave() || entries() != 1 {
+        return Err("a thread that leaves is not told, or empties it under another one");
+    }
+    if !guest.leave() || !is_empty(&vmspace) || crate::vm::live_counts().1 != objects {
+        return Err("the last one to leave did not empty it");
+    }
+    if map_something(&vmspace) != Err(Errno::EBADF) || guest.destroy() != Err(Errno::EBADF) {
+        return Err("something was mapped in a destroyed vmspace");
+    }
+    drop(guest);
+    drop(vmspace);
+    if crate::vm::live_counts() != (vmspaces, objects) {
+        return Err("a vmspace or an object is left over");
+    }
+    free_frames_settle_at(before)
+}
+
+/// True if nothing is mapped and the page table is only a root.
+fn is_empty(vmspace: &Vmspace) -> bool {
+    let statistics = vmspace.statistics();
+    (
+        statistics.entries,
+        statistics.resident_pages,
+        statistics.table_pages,
+    ) == (0, 0, 1)
+}
+
+fn destroyed_while_idle() -> Result<(), &'static str> {
+    let creator = Process::new([0; MAX_NAME], 0).map_err(|_| "no memory for a process")?;
+    let guest = GuestVmspace::new(&creator).map_err(|_| "no memory for a vmspace")?;
+    let vmspace = guest.vmspace().map_err(|_| "a new vmspace is gone")?.clone();
+    map_something(&vmspace).map_err(|_| "no memory for a mapping")?;
+    guest.enter().map_err(|_| "a vmspace cannot be entered")?;
+    if guest.leave() || is_empty(&vmspace) {
+        return Err("a vmspace that nobody destroyed says that it is, or was emptied");
+    }
+    if guest.destroy() != Ok(()) || !is_empty(&vmspace) {
+        return Err("a vmspace that nobody runs in is not emptied at once");
+    }
+    let own = GuestVmspace::of_process(&creator);
+    if own.destroy() == Err(Errno::EINVAL) && own.vmspace().is_ok() {
         Ok(())
     } else {
-        Err("a destroyed vmspace was entered")
+        Err("a process's own vmspace was destroyed")
     }
+}
+
+/// Threads on all CPUs enter and leave, and map in it meanwhile, until somebody destroys it: exactly one of them empties it.
+fn destroyed_by_many() -> Result<(), &'static str> {
+    let creator = Process::new([0; MAX_NAME], 0).map_err(|_| "no memory for a process")?;
+    let (vmspaces, objects) = crate::vm::live_counts();
+    for round in 0..25 {
+        let guest = GuestVmspace::new(&creator).map_err(|_| "no memory for a vmspace")?;
+        let weak = Arc::downgrade(guest.vmspace().map_err(|_| "a new vmspace is gone")?);
+        *SHARED.lock() = Some(guest);
+        ENTERED.store(0, Ordering::SeqCst);
+        LEFT.store(0, Ordering::SeqCst);
+        let cpus = cpu::count();
+        for index in 0..cpus {
+            sched::spawn_kernel_thread(enter_and_leave, 16, 1 << index)
+                .map_err(|_| "no memory for a thread")?;
+        }
+        let started = || ENTERED.load(Ordering::SeqCst) >= cpus;
+        let limit = clock::now() + 20_000_000_000;
+        while !started() && clock::now() < limit {
+            sched::park(clock::now() + 100_000);
+        }
+        sched::park(clock::now() + 20_000 * (round % 7));
+        let guest = SHARED.lock().take().ok_or("the vmspace is gone")?;
+        let destroyed = guest.destroy();
+        drop(guest);
+        while LEFT.load(Ordering::SeqCst) < cpus && clock::now() < limit {
+            sched::park(clock::now() + 100_000);
+        }
+        if destroyed != Ok(()) || LEFT.load(Ordering::SeqCst) != cpus {
+            return Err("a vmspace in use was not destroyed, or threads stay in it");
+        }
+        if weak.upgrade().is_some() {
+            return Err("a vmspace that nobody has is still there");
+        }
+    }
+    if crate::vm::live_counts() == (vmspaces, objects) {
+        Ok(())
+    } else {
+        Err("vmspaces or objects are left over")
+    }
+}
+
+static SHARED: SpinLock<Option<Arc<GuestVmspace>>> = SpinLock::new(Rank::Umtx, None);
+static ENTERED: AtomicUsize = AtomicUsize::new(0);
+static LEFT: AtomicUsize = AtomicUsize::new(0);
+
+/// What each CPU does with the shared vmspace until it has been destroyed.
+fn enter_and_leave() {
+    let Some(guest) = SHARED.lock().clone() else {
+        return;
+    };
+    let mut first = true;
+    while guest.enter().is_ok() {
+        if core::mem::take(&mut first) {
+            ENTERED.fetch_add(1, Ordering::SeqCst);
+        }
+        let _refused_once_it_is_closed = map_something(guest.entered());
+        if guest.leave() {
+            break;
+        }
+        // Kernel code is not preempted, and the test's own thread has to run as well.
+        sched::yield_now();
+    }
+    drop(guest);
+    LEFT.fetch_add(1, Ordering::SeqCst);
 }
 
 fn unstarted() -> Result<(), &'static str> {

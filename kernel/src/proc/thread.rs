@@ -294,7 +294,9 @@ impl Schedulable for Thread {
     }
 
     fn needs_attention(&self) -> bool {
-        self.must_go() || self.interrupts.due() != 0 || (self.is_guest() && self.run_timed_out())
+        self.must_go()
+            || self.interrupts.due() != 0
+            || (self.is_guest() && (self.run_timed_out() || self.guest_is_destroyed()))
     }
 
     fn timer_expired(self: Arc<Self>, kind: u8, now: u64) -> Option<u64> {

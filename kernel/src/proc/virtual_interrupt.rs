@@ -105,6 +105,7 @@ impl Thread {
                 error_code: 2 | 4,
                 address: below,
                 instruction: frame.rip,
+                guard: false,
             });
             return;
         }

@@ -20,7 +20,8 @@ pub use current::{current, with_current};
 pub use kernel_thread::{KernelThread, begin_thread, spawn_kernel_thread};
 pub use park::{park, unpark};
 pub use switch::{
-    end_current, idle_loop, move_if_needed, offer, preempt_if_due, reconsider, reschedule_request, yield_now,
+    end_current, idle_loop, move_if_needed, offer, preempt_if_due, reconsider, request_attention,
+    reschedule_request, yield_now,
 };
 pub use task::{Schedulable, State, Task};
 pub use tests::TESTS;

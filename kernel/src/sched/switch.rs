@@ -38,6 +38,14 @@ pub fn reconsider(thread: &dyn Schedulable) {
     notify(thread, work::RESCHEDULE);
 }
 
+/// Asks CPUs, a bit each, to look at the thread that they run before they go on in user mode; sends an IPI to each but this one.
+pub fn request_attention(cpus: u64) {
+    let guard = IrqGuard::new();
+    for target in (0..machine::MAX_CPUS).filter(|&index| cpus >> index & 1 != 0) {
+        ask(guard.witness(), target, work::ATTENTION);
+    }
+}
+
 fn notify(thread: &dyn Schedulable, bits: u32) {
     let guard = IrqGuard::new();
     let task = thread.task();
@@ -45,9 +53,12 @@ fn notify(thread: &dyn Schedulable, bits: u32) {
         // It looks at itself when it is switched in.
         return;
     }
-    let target = task.cpu();
+    ask(guard.witness(), task.cpu(), bits);
+}
+
+fn ask(irqs: &IrqsOff, target: usize, bits: u32) {
     if target == machine::index() {
-        request(guard.witness(), bits);
+        request(irqs, bits);
     } else {
         machine::by_index(target).request_work(bits);
         crate::arch::apic::send(target, crate::arch::apic::Vector::Reschedule);

@@ -1,12 +1,24 @@
 //! The lock order: declared once, checked in debug builds.
 
 use crate::arch::cpu;
+use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
+use lock_order::{Held, Violation};
 
-/// Position of a lock in the order: a CPU that holds a lock may only take locks that stand below it in this list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Rank {
+macro_rules! ranks {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Position of a lock in the order: a CPU that holds a lock may only take locks that stand below it in this list.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Rank { $($(#[$doc])* $name,)* }
+
+        impl Rank {
+            const ALL: &'static [Rank] = &[$(Rank::$name,)*];
+        }
+    };
+}
+
+ranks! {
     /// Table of all processes.
     Processes,
     /// Life cycle and threads of one process.
@@ -51,41 +63,63 @@ pub enum Rank {
     Serial,
 }
 
-/// Per CPU, one bit for every rank that is held. A slot is used with interrupts off by its own CPU alone.
+const _: () = assert!(Rank::ALL.len() <= lock_order::RANKS as usize);
+
+/// Per CPU, the ranks that are held. A slot is used with interrupts off by its own CPU alone.
 static HELD: [AtomicU32; cpu::MAX_CPUS] = [const { AtomicU32::new(0) }; cpu::MAX_CPUS];
+
+fn held() -> Held {
+    Held::from_bits(HELD[cpu::index()].load(Ordering::Relaxed))
+}
+
+fn note(held: Held) {
+    HELD[cpu::index()].store(held.bits(), Ordering::Relaxed);
+}
+
+/// Ranks by name.
+struct Names(Held);
+
+impl fmt::Display for Names {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.ranks().filter_map(|rank| Rank::ALL.get(rank as usize));
+        for (position, rank) in names.enumerate() {
+            let separator = if position == 0 { "" } else { ", " };
+            write!(formatter, "{separator}{rank:?}")?;
+        }
+        Ok(())
+    }
+}
 
 /// Notes that this CPU is about to take a lock of `rank`. Interrupts are off.
 pub(super) fn acquire(rank: Rank) {
     if cfg!(debug_assertions) {
-        let held = &HELD[cpu::index()];
-        let ranks = held.load(Ordering::Relaxed);
-        let not_above = ranks >> rank as u32;
-        assert!(
-            not_above == 0,
-            "lock order: taking {rank:?} while holding ranks {ranks:#b}"
-        );
-        held.store(ranks | 1 << rank as u32, Ordering::Relaxed);
+        match held().wait_for(rank as u32) {
+            Ok(more) => note(more),
+            Err(Violation { held, .. }) => {
+                panic!("lock order: taking {rank:?} while holding {}", Names(held))
+            }
+        }
     }
 }
 
 /// Notes a lock that was taken without waiting, which cannot deadlock and so needs no order.
 pub(super) fn acquired_without_wait(rank: Rank) {
     if cfg!(debug_assertions) {
-        HELD[cpu::index()].fetch_or(1 << rank as u32, Ordering::Relaxed);
+        note(held().without_waiting(rank as u32));
     }
 }
 
 /// Notes that this CPU has let go of a lock of `rank`.
 pub(super) fn release(rank: Rank) {
     if cfg!(debug_assertions) {
-        HELD[cpu::index()].fetch_and(!(1 << rank as u32), Ordering::Relaxed);
+        note(held().release(rank as u32));
     }
 }
 
 /// Panics in debug builds if this CPU holds any lock: called before a user copy and before switching threads.
 pub fn assert_none_held(what: &str) {
     if cfg!(debug_assertions) && !crate::arch::irq::enabled() {
-        let ranks = HELD[cpu::index()].load(Ordering::Relaxed);
-        assert!(ranks == 0, "{what} while holding ranks {ranks:#b}");
+        let held = held();
+        assert!(held.is_none(), "{what} while holding {}", Names(held));
     }
 }

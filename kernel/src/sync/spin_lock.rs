@@ -1,6 +1,7 @@
 //! A spin lock that turns interrupts off while it is held.
 
 use super::rank::{self, Rank};
+use super::record;
 use crate::arch::irq::{IrqGuard, IrqsOff};
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -31,6 +32,7 @@ impl<T> SpinLock<T> {
     pub fn lock(&self) -> SpinLockGuard<'_, T> {
         let irq = IrqGuard::new();
         rank::acquire(self.rank);
+        record::note(core::ptr::from_ref(self).addr(), self.rank);
         // While this CPU waits with interrupts off it answers invalidations: the owner of the lock may be waiting for just that.
         let inner = loop {
             if let Some(inner) = self.inner.try_lock() {
@@ -53,6 +55,7 @@ impl<T> SpinLock<T> {
         let irq = IrqGuard::new();
         let inner = self.inner.try_lock()?;
         rank::acquired_without_wait(self.rank);
+        record::note(core::ptr::from_ref(self).addr(), self.rank);
         Some(SpinLockGuard {
             inner: Some(inner),
             rank: self.rank,

@@ -23,7 +23,7 @@ pub fn close(call: &Call) -> Result<u64, Errno> {
 
 /// `handle_duplicate(handle, rights)`.
 pub fn duplicate(call: &Call) -> Result<u64, Errno> {
-    let entry = call.process().handles().get(call.handle(0)?)?;
+    let entry = call.entry(0)?;
     let rights = rights_of(call.argument(1))?;
     if !entry.rights.contains(rights | Rights::DUPLICATE) {
         return Err(Errno::EPERM);
@@ -41,7 +41,7 @@ pub fn duplicate(call: &Call) -> Result<u64, Errno> {
 
 /// `handle_info(handle, *mut HandleInfo)`.
 pub fn info(call: &Call) -> Result<u64, Errno> {
-    let entry = call.process().handles().get(call.handle(0)?)?;
+    let entry = call.entry(0)?;
     let (id, size) = entry.object.id_and_size();
     let info = HandleInfo {
         kind: entry.object.kind() as u32,

@@ -2,6 +2,7 @@
 
 use super::Call;
 use crate::proc::{Entry, Object, Process};
+use crate::sched;
 use crate::vm::{MapArguments, MemoryObject};
 use dragonet_abi::memory::{Advice, Inheritance, MapFlags, MapRequest, Protection};
 use dragonet_abi::{Errno, Handle, Rights};
@@ -98,18 +99,27 @@ pub fn madvise(call: &Call) -> Result<u64, Errno> {
     if advice == Advice::SetMap {
         return Err(Errno::EINVAL);
     }
+    let goes_on = || {
+        sched::offer();
+        !call.thread.must_go()
+    };
     call.process()
         .vmspace()
-        .advise(call.argument(0), call.argument(1), advice)
+        .advise_while(call.argument(0), call.argument(1), advice, goes_on)
         .map(|()| 0)
 }
 
 /// `mcontrol(address, length, advice, value)`.
 pub fn mcontrol(call: &Call) -> Result<u64, Errno> {
     let advice = Advice::from_number(call.argument(2)).ok_or(Errno::EINVAL)?;
-    let vmspace = call.process().vmspace();
-    vmspace
-        .control(call.argument(0), call.argument(1), advice, call.argument(3))
+    let (address, length, value) = (call.argument(0), call.argument(1), call.argument(3));
+    let goes_on = || {
+        sched::offer();
+        !call.thread.must_go()
+    };
+    call.process()
+        .vmspace()
+        .control_while(address, length, advice, value, goes_on)
         .map(|()| 0)
 }
 

@@ -17,7 +17,7 @@ mod virtual_interrupt;
 mod vmspace;
 
 use crate::arch::trap::TrapFrame;
-use crate::proc::{Object, Process, Thread};
+use crate::proc::{Entry, Object, Process, Thread};
 use alloc::sync::Arc;
 use dragonet_abi::time::FOREVER;
 use dragonet_abi::{Errno, Handle, Rights, SyscallNumber};
@@ -57,6 +57,21 @@ impl Call<'_> {
         u32::try_from(self.argument(index))
             .map(Handle)
             .map_err(|_| Errno::EBADF)
+    }
+
+    /// What a handle argument names, with its rights. The caller itself has those of whoever creates a process or thread.
+    fn entry(&self, index: usize) -> Result<Entry, Errno> {
+        match self.handle(index)? {
+            Handle::SELF_PROCESS => Ok(Entry {
+                object: Object::Process(self.process().clone()),
+                rights: Process::RIGHTS,
+            }),
+            Handle::SELF_THREAD => Ok(Entry {
+                object: Object::Thread(self.thread.arc()),
+                rights: Thread::RIGHTS,
+            }),
+            handle => self.process().handles().get(handle),
+        }
     }
 
     /// The object of one kind that a handle argument names, if the handle has the rights. The kind comes first: a handle of

@@ -109,7 +109,7 @@ pub fn vmspace(call: &Call) -> Result<u64, Errno> {
 /// `process_give(process, handle, rights)`.
 pub fn give(call: &Call) -> Result<u64, Errno> {
     let process = call.process_object(0, Rights::MANAGE)?;
-    let entry = call.process().handles().get(call.handle(1)?)?;
+    let entry = call.entry(1)?;
     let rights = super::handle::rights_of(call.argument(2))?;
     if !entry.rights.contains(rights | Rights::TRANSFER) {
         return Err(Errno::EPERM);

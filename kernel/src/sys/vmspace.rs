@@ -29,7 +29,8 @@ pub fn create(call: &Call) -> Result<u64, Errno> {
 /// `vmspace_destroy(vmspace)`.
 pub fn destroy(call: &Call) -> Result<u64, Errno> {
     vmspace_object(call, Rights::MANAGE)?.destroy()?;
-    drop(call.process().handles().take(call.handle(0)?, Rights::MANAGE)?);
+    // If another thread was faster to close the handle, it is closed.
+    drop(call.process().handles().take(call.handle(0)?, Rights::MANAGE));
     Ok(0)
 }
 
@@ -78,10 +79,19 @@ pub fn mprotect(call: &Call) -> Result<u64, Errno> {
 pub fn mcontrol(call: &Call) -> Result<u64, Errno> {
     let vmspace = vmspace_object(call, Rights::MANAGE)?;
     let advice = Advice::from_number(call.argument(3)).ok_or(Errno::EINVAL)?;
-    vmspace
+    let (address, length, value) = (call.argument(1), call.argument(2), call.argument(4));
+    let goes_on = || {
+        sched::offer();
+        !call.thread.must_go() && vmspace.vmspace().is_ok()
+    };
+    match vmspace
         .vmspace()?
-        .control(call.argument(1), call.argument(2), advice, call.argument(4))
-        .map(|()| 0)
+        .control_while(address, length, advice, value, goes_on)
+    {
+        // Told to stop: because it was destroyed, unless the thread must end.
+        Err(Errno::EINTR) => vmspace.vmspace().and(Err(Errno::EINTR)),
+        outcome => outcome.map(|()| 0),
+    }
 }
 
 /// `vmspace_pread(vmspace, buffer, length, address)`.

@@ -18,6 +18,7 @@ use crate::sched;
 /// Tests of every module.
 const GROUPS: &[&[Test]] = &[
     crate::arch::tests::TESTS,
+    crate::sync::tests::TESTS,
     crate::mm::tests::TESTS,
     crate::mm::pressure_tests::TESTS,
     crate::mm::sharing_tests::TESTS,
@@ -33,10 +34,10 @@ pub fn start(_filter: &str) {
 
 fn run() {
     let filter = boot::option("test").unwrap_or("all");
-    if let Some(crash) = crate::arch::tests::CRASHES
+    let mut crashes = crate::arch::tests::CRASHES
         .iter()
-        .find(|crash| crash.name == filter)
-    {
+        .chain(crate::sync::tests::CRASHES);
+    if let Some(crash) = crashes.find(|crash| crash.name == filter) {
         // It ends the kernel, or tells by its result what failed.
         let result = (crash.run)();
         log::info!("{} came back: {result:?}", crash.name);

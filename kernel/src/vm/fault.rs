@@ -4,7 +4,8 @@
 //! pmap's lock if nothing was invalidated there since the stamp. It shares no lock with faults in other address
 //! spaces, and no memory is allocated for bookkeeping.
 
-use super::region::{Overlay, Region};
+use super::around::{Neighbours, neighbours};
+use super::region::{Region, Role};
 use super::vmspace::{Vmspace, to_table};
 use super::vpage;
 use crate::debug::counters;
@@ -50,6 +51,22 @@ impl Access {
             user: code & 4 != 0,
         }
     }
+
+    /// True if a mapping with these rights allows it.
+    pub(super) const fn allowed_by(self, protection: Protection) -> bool {
+        protection.contains(Protection::READ)
+            && (!self.write || protection.contains(Protection::WRITE))
+            && (!self.execute || protection.contains(Protection::EXECUTE))
+    }
+}
+
+/// Whether a fault also maps what is there beside its page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Around {
+    /// The page alone.
+    No,
+    /// Its neighbours too, if the access is no store.
+    Yes,
 }
 
 /// Why a fault cannot be resolved.
@@ -57,6 +74,8 @@ impl Access {
 pub enum FaultError {
     /// Nothing is mapped there.
     NotMapped,
+    /// A guard: addresses that are reserved so that nothing is there.
+    Guard,
     /// The mapping does not allow the access.
     Protection,
     /// The mapping's virtual page table has no valid entry.
@@ -76,7 +95,7 @@ impl FaultError {
         let cause = match self {
             FaultError::Protection | FaultError::VpagetableDenied => 1,
             FaultError::VpagetableReserved => 1 | 8,
-            FaultError::NotMapped | FaultError::Vpagetable | FaultError::OutOfMemory => 0,
+            FaultError::NotMapped | FaultError::Guard | FaultError::Vpagetable | FaultError::OutOfMemory => 0,
         };
         cause | (access.write as u64) << 1 | (access.user as u64) << 2 | (access.execute as u64) << 4
     }
@@ -105,10 +124,15 @@ impl Vmspace {
     /// # Errors
     /// [`FaultError`].
     pub fn handle_fault(&self, address: u64, access: Access) -> Result<(), FaultError> {
+        self.resolve(address, access, Around::Yes)
+    }
+
+    /// [`Self::handle_fault`], with or without the neighbours.
+    pub(super) fn resolve(&self, address: u64, access: Access, around: Around) -> Result<(), FaultError> {
         let page = address & !(PAGE_SIZE - 1);
         let mut outcome = Ok(());
         for _ in 0..ATTEMPTS {
-            outcome = match self.attempt(page, access) {
+            outcome = match self.attempt(page, access, around) {
                 Ok(Attempt::Done) => return Ok(()),
                 Ok(Attempt::Again) => Ok(()),
                 // Maybe another CPU took the last page for this very address, and it will be here in a moment.
@@ -121,20 +145,31 @@ impl Vmspace {
         outcome
     }
 
-    fn attempt(&self, page: u64, access: Access) -> Result<Attempt, FaultError> {
+    fn attempt(&self, page: u64, access: Access, around: Around) -> Result<Attempt, FaultError> {
         let stamp = self.pmap().stamp();
-        let (region, distance) = {
+        let (region, entry) = {
             let map = self.map.lock();
             let entry = map.find(page).ok_or(FaultError::NotMapped)?;
-            (entry.payload.clone(), page - entry.start)
+            (entry.payload.clone(), entry.range())
         };
+        match region.role {
+            Role::Memory | Role::Stack => {}
+            Role::Guard => return Err(FaultError::Guard),
+            Role::Ungrown => {
+                self.grow_stack(page, access)?;
+                return Ok(Attempt::Again);
+            }
+        }
+        let distance = page - entry.start;
         let protection = region.protection;
-        if !protection.contains(Protection::READ)
-            || access.write && !protection.contains(Protection::WRITE)
-            || access.execute && !protection.contains(Protection::EXECUTE)
-        {
+        if !access.allowed_by(protection) {
             return Err(FaultError::Protection);
         }
+        let neighbours = if around == Around::Yes && !access.write {
+            neighbours(&region, &entry, page)
+        } else {
+            Neighbours::new()
+        };
         match (region.root, &region.overlay) {
             (Some(root), _) => {
                 let index = region.offset + distance;
@@ -150,55 +185,58 @@ impl Vmspace {
                     Protection::EXECUTE,
                     protection.contains(Protection::EXECUTE) && found.executable,
                 );
-                self.enter_page(page, &region, found.page, allowed, stamp)
+                self.enter_page(page, &region, found.page, allowed, &neighbours, stamp)
             }
-            (None, Some(overlay)) => self.attempt_private(page, access, &region, overlay, distance, stamp),
+            (None, Some(overlay)) => {
+                let copies = overlay.object.private_pages().ok_or(FaultError::NotMapped)?;
+                let index = (overlay.offset + distance) / PAGE_SIZE;
+                match copies.get(index) {
+                    Some(physical) => {
+                        let own = Own {
+                            pages: copies,
+                            index,
+                            physical,
+                        };
+                        self.enter_own(page, access, own, protection, &neighbours, stamp)
+                    }
+                    None if access.write => self.make_copy(page, &region, distance, (copies, index), stamp),
+                    None => {
+                        let index = (region.offset + distance) / PAGE_SIZE;
+                        let allowed = protection - Protection::WRITE;
+                        self.enter_page(page, &region, index, allowed, &neighbours, stamp)
+                    }
+                }
+            }
             (None, None) => {
                 let index = (region.offset + distance) / PAGE_SIZE;
-                if let Some(pages) = region.object.private_pages() {
-                    let (physical, _) = found(region.object.page(index))?;
-                    let own = Own {
-                        pages,
-                        index,
-                        physical,
-                    };
-                    self.enter_own(page, access, own, protection, stamp)
-                } else {
-                    self.enter_page(page, &region, index, protection, stamp)
-                }
+                let Some(pages) = region.object.private_pages() else {
+                    return self.enter_page(page, &region, index, protection, &neighbours, stamp);
+                };
+                let (physical, _) = found(region.object.page(index))?;
+                let own = Own {
+                    pages,
+                    index,
+                    physical,
+                };
+                self.enter_own(page, access, own, protection, &neighbours, stamp)
             }
         }
     }
 
-    /// A private mapping of an object: the copy if there is one, the object's page read-only, or a new copy.
-    fn attempt_private(
+    /// A first store to a private mapping of an object: a copy of the object's page goes to `place`.
+    fn make_copy(
         &self,
         page: u64,
-        access: Access,
         region: &Region,
-        overlay: &Overlay,
         distance: u64,
+        (copies, copy_index): (&PageTree, u64),
         stamp: Stamp,
     ) -> Result<Attempt, FaultError> {
-        let copy_index = (overlay.offset + distance) / PAGE_SIZE;
-        let index = (region.offset + distance) / PAGE_SIZE;
-        let pages = overlay.object.private_pages().ok_or(FaultError::NotMapped)?;
-        if let Some(physical) = pages.get(copy_index) {
-            let own = Own {
-                pages,
-                index: copy_index,
-                physical,
-            };
-            return self.enter_own(page, access, own, region.protection, stamp);
-        }
-        if !access.write {
-            return self.enter_page(page, region, index, region.protection - Protection::WRITE, stamp);
-        }
-        let place = found(pages.reserve(copy_index))?;
+        let place = found(copies.reserve(copy_index))?;
         let mut copy = frame::allocate().map_err(|_| FaultError::OutOfMemory)?;
         region
             .object
-            .copy_page(index, &mut copy)
+            .copy_page((region.offset + distance) / PAGE_SIZE, &mut copy)
             .map_err(|_| FaultError::Protection)?;
         counters::count(Counter::PageCopied);
         let target = Target {
@@ -220,6 +258,7 @@ impl Vmspace {
         access: Access,
         own: Own<'_>,
         protection: Protection,
+        neighbours: &[(u64, Target)],
         stamp: Stamp,
     ) -> Result<Attempt, FaultError> {
         let mut allowed = protection;
@@ -236,7 +275,7 @@ impl Vmspace {
             protection: to_table(allowed),
             cache: CacheMode::WriteBack,
         };
-        self.enter(page, target, stamp)
+        self.enter(page, target, neighbours, stamp)
     }
 
     /// Gives this vmspace a copy of a page that others own, too.
@@ -276,6 +315,7 @@ impl Vmspace {
         region: &Region,
         index: u64,
         protection: Protection,
+        neighbours: &[(u64, Target)],
         stamp: Stamp,
     ) -> Result<Attempt, FaultError> {
         let (physical, cache) = found(region.object.page(index))?;
@@ -286,12 +326,19 @@ impl Vmspace {
                 protection: to_table(protection),
                 cache,
             },
+            neighbours,
             stamp,
         )
     }
 
-    fn enter(&self, page: u64, target: Target, stamp: Stamp) -> Result<Attempt, FaultError> {
-        match self.pmap().enter(page, target, stamp) {
+    fn enter(
+        &self,
+        page: u64,
+        target: Target,
+        neighbours: &[(u64, Target)],
+        stamp: Stamp,
+    ) -> Result<Attempt, FaultError> {
+        match self.pmap().enter(page, target, neighbours, stamp) {
             Ok(()) => Ok(Attempt::Done),
             Err(EnterError::Stale) => Ok(Attempt::Again),
             Err(EnterError::OutOfMemory) => Err(FaultError::OutOfMemory),

@@ -5,10 +5,12 @@
 //! nothing. The source goes on meanwhile; what it changes between two steps is in the copy or not.
 
 use super::object::MemoryObject;
-use super::region::{Overlay, Region, charged};
+use super::region::{Overlay, Region, Role, charged};
 use super::vmspace::{MAX_ENTRIES, Vmspace, checked_range, page_rounded};
 use crate::debug::counters;
 use crate::mm::{self, Charge, Shared};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
 use dragonet_abi::layout::{PAGE_SIZE, USER_END, USER_START};
@@ -97,9 +99,12 @@ impl<'spaces> Fork<'spaces> {
     /// Puts the finished copy into the target.
     ///
     /// # Errors
-    /// EBUSY if somebody has mapped something there meanwhile; it stays as it is.
+    /// EBUSY if somebody has mapped something there meanwhile, EBADF if it was closed; it stays as it is.
     pub fn finish(mut self) -> Result<(), Errno> {
         let mut map = self.target.map.lock();
+        if self.target.closed.load(Ordering::Relaxed) {
+            return Err(Errno::EBADF);
+        }
         if !map.is_empty() {
             return Err(Errno::EBUSY);
         }
@@ -123,23 +128,24 @@ impl<'spaces> Fork<'spaces> {
         self.address = end;
         match region.inheritance {
             Inheritance::None => {}
+            _ if !region.is_memory() => self.add(start, end, region)?,
             Inheritance::Share => self.add(start, end, region)?,
             Inheritance::Zero => {
-                let object = MemoryObject::private(end - start, self.target.account())?;
+                let (object, offset) = self.new_pages(&region, end - start)?;
                 let zero = Region {
                     object,
-                    offset: 0,
+                    offset,
                     overlay: None,
                     ..region
                 };
                 self.add(start, end, zero)?;
             }
             Inheritance::Copy => {
-                let object = MemoryObject::private(end - start, self.target.account())?;
+                let (object, offset) = self.new_pages(&region, end - start)?;
                 let mut copy = region.clone();
                 match &mut copy.overlay {
-                    Some(overlay) => *overlay = Overlay { object, offset: 0 },
-                    None => (copy.object, copy.offset) = (object, 0),
+                    Some(overlay) => *overlay = Overlay { object, offset },
+                    None => (copy.object, copy.offset) = (object, offset),
                 }
                 self.address = start;
                 self.open = Some(Part {
@@ -151,6 +157,16 @@ impl<'spaces> Fork<'spaces> {
             }
         }
         Ok(true)
+    }
+
+    /// Private memory for the copy of an entry of `length` bytes, and the byte in it that the entry's start corresponds to. A stack has
+    /// room below for what it will grow to.
+    fn new_pages(&self, region: &Region, length: u64) -> Result<(Arc<MemoryObject>, u64), Errno> {
+        let (size, offset) = match region.role {
+            Role::Stack => (region.object.size(), region.offset),
+            _ => (length, 0),
+        };
+        Ok((MemoryObject::private(size, self.target.account())?, offset))
     }
 
     /// Shares the next pages of a part, or ends it where the source is no longer what it was.
@@ -183,14 +199,14 @@ impl<'spaces> Fork<'spaces> {
     /// is locked, so no page is dropped meanwhile.
     fn share_pages(&self, part: &Part, distance: u64, until: u64) -> Option<(u64, Shared)> {
         let (from, offset) = part.original.own_pages()?;
-        let (to, _) = part.copy.own_pages()?;
+        let (to, to_offset) = part.copy.own_pages()?;
         let index = |address: u64| (offset + (address - part.start)) / PAGE_SIZE;
         let address = |index: u64| part.start + (index * PAGE_SIZE - offset);
         let pages = index(part.start + distance)..index(until);
         // Who finds a page with one owner before this is refused by the interlock after it; who looks later finds two.
         let keep = Protection::READ | Protection::EXECUTE;
         let shared = self.source.pmap().narrow_after(keep, || {
-            let shared = from.share(pages, to, distance / PAGE_SIZE);
+            let shared = from.share(pages, to, (to_offset + distance) / PAGE_SIZE);
             (address(shared.pages.start)..address(shared.pages.end), shared)
         });
         Some((address(shared.stopped), shared))

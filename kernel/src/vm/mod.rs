@@ -8,12 +8,14 @@
 #![deny(unsafe_code)]
 
 mod advice;
+mod around;
 #[allow(unsafe_code)]
 pub mod copy;
 mod fault;
 mod fork;
 mod object;
 mod region;
+mod reserve;
 pub mod tests;
 mod transfer;
 mod vmspace;

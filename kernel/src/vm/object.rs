@@ -27,6 +27,8 @@ pub(super) enum Backing {
     Module(ModuleMemory),
     /// Registers or a frame buffer.
     Device(PhysAddr, CacheMode),
+    /// No pages at all: what reserved addresses lead to.
+    Nothing,
 }
 
 /// A memory object. Shared by reference counting; its pages go when the last mapping and the last handle are gone.
@@ -76,6 +78,19 @@ impl MemoryObject {
         Ok(Self::create(size, Backing::Private(pages)))
     }
 
+    /// The object without pages, one for all, with the id 0.
+    pub(super) fn nothing() -> Arc<Self> {
+        static NOTHING: spin::Once<Arc<MemoryObject>> = spin::Once::new();
+        let make = || {
+            Arc::new(MemoryObject {
+                id: 0,
+                size: 0,
+                backing: Backing::Nothing,
+            })
+        };
+        NOTHING.call_once(make).clone()
+    }
+
     /// A boot module's memory, page-aligned, as a read-only object; private mappings of it copy on write.
     ///
     /// # Errors
@@ -113,7 +128,7 @@ impl MemoryObject {
     pub fn resident_pages(&self) -> u64 {
         match &self.backing {
             Backing::Anonymous(pages) | Backing::Private(pages) => pages.resident(),
-            Backing::Module(_) | Backing::Device(..) => 0,
+            Backing::Module(_) | Backing::Device(..) | Backing::Nothing => 0,
         }
     }
 
@@ -134,7 +149,7 @@ impl MemoryObject {
 
     /// True if a program can wait on its words.
     pub(super) fn is_memory(&self) -> bool {
-        !matches!(self.backing, Backing::Device(..))
+        !matches!(self.backing, Backing::Device(..) | Backing::Nothing)
     }
 
     /// Pages that can be mapped.
@@ -168,6 +183,16 @@ impl MemoryObject {
             }
             Backing::Module(module) => Ok((module.page(index).ok_or(Errno::ERANGE)?, CacheMode::WriteBack)),
             Backing::Device(base, cache) => Ok((*base + index * PAGE_SIZE, *cache)),
+            Backing::Nothing => Err(Errno::ERANGE),
+        }
+    }
+
+    /// The page at `index` if it is there, of memory that is not private.
+    pub(super) fn resident_page(&self, index: u64) -> Option<PhysAddr> {
+        match &self.backing {
+            Backing::Anonymous(pages) => pages.get(index),
+            Backing::Module(module) => module.page(index),
+            Backing::Private(_) | Backing::Device(..) | Backing::Nothing => None,
         }
     }
 
@@ -183,7 +208,7 @@ impl MemoryObject {
             Backing::Anonymous(pages) => pages.copy_page(index, frame),
             Backing::Module(module) if module.copy_page(index, frame) => {}
             Backing::Module(_) => return Err(Errno::ERANGE),
-            Backing::Private(_) | Backing::Device(..) => return Err(Errno::EACCES),
+            Backing::Private(_) | Backing::Device(..) | Backing::Nothing => return Err(Errno::EACCES),
         }
         Ok(())
     }

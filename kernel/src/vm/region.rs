@@ -1,15 +1,31 @@
 //! What a map entry is: object, offset, rights and kind.
 
 use super::object::MemoryObject;
-use crate::mm::{PageTree, TakenPages};
+use super::vmspace::to_table;
+use crate::mm::{self, PageTree, TakenPages};
+use crate::pmap::Target;
 use alloc::sync::Arc;
 use core::ops::Range;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::{Inheritance, Protection, Vpte};
+use page_table::CacheMode;
 use vm_map::{Entry, Map, Payload};
 
 /// Pages that are taken out of a tree at once, with interrupts off.
 pub(super) const DROP_BATCH: usize = 256;
+
+/// What an entry is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Memory.
+    Memory,
+    /// Memory of a stack, which takes over addresses from an [`Role::Ungrown`] entry right below.
+    Stack,
+    /// Reserved for the stack right above.
+    Ungrown,
+    /// Reserved for nothing.
+    Guard,
+}
 
 /// A private mapping's own pages.
 #[derive(Clone, Debug)]
@@ -23,6 +39,7 @@ pub(super) struct Overlay {
 /// Payload of a map entry.
 #[derive(Clone, Debug)]
 pub(super) struct Region {
+    pub(super) role: Role,
     pub(super) object: Arc<MemoryObject>,
     /// Byte in the object that the entry's start corresponds to. With a virtual page table: index of the entry's start.
     pub(super) offset: u64,
@@ -48,9 +65,39 @@ impl Region {
             protection
         }
     }
-}
 
-impl Region {
+    /// True if there is memory behind the entry.
+    pub(super) fn is_memory(&self) -> bool {
+        matches!(self.role, Role::Memory | Role::Stack)
+    }
+
+    /// What a load `distance` bytes into the entry would be given, if the page is there already. Not for virtual page tables.
+    pub(super) fn resident(&self, distance: u64) -> Option<Target> {
+        let own = self
+            .own_pages()
+            .and_then(|(pages, offset)| pages.get((offset + distance) / PAGE_SIZE));
+        let (physical, protection) = match own {
+            Some(page) if mm::is_shared(page) => (page, self.protection - Protection::WRITE),
+            Some(page) => (page, self.protection),
+            None => {
+                let page = self.object.resident_page((self.offset + distance) / PAGE_SIZE)?;
+                // A store makes a copy.
+                let copied = self.overlay.is_some();
+                let lost = if copied {
+                    Protection::WRITE
+                } else {
+                    Protection::empty()
+                };
+                (page, self.protection - lost)
+            }
+        };
+        Some(Target {
+            physical,
+            protection: to_table(protection),
+            cache: CacheMode::WriteBack,
+        })
+    }
+
     /// The pages that belong to this mapping alone, and the byte among them that the entry's start corresponds to.
     pub(super) fn own_pages(&self) -> Option<(&PageTree, u64)> {
         let (object, offset) = match &self.overlay {
@@ -78,10 +125,11 @@ impl Region {
         }
     }
 
-    /// True if a fork can do that with it. Private memory cannot be shared: its pages come and go under the interlock of one
+    /// True if a fork can do that with it. Reserved addresses have nothing to share or copy and are inherited as they are. Private memory cannot be shared: its pages come and go under the interlock of one
     /// vmspace. Shared memory cannot be copied: nobody knows every translation through which its pages may be written.
     pub(super) fn can_inherit(&self, inheritance: Inheritance) -> bool {
         match inheritance {
+            _ if !self.is_memory() => true,
             Inheritance::None => true,
             Inheritance::Share => self.own_pages().is_none(),
             Inheritance::Copy | Inheritance::Zero => self.own_pages().is_some(),
@@ -103,6 +151,7 @@ impl Region {
             (one, two) => one.is_none() && two.is_none(),
         };
         overlays
+            && self.role == other.role
             && Arc::ptr_eq(&self.object, &other.object)
             && self.offset + distance == other.offset + other_distance
             && self.protection == other.protection
@@ -118,6 +167,18 @@ impl Payload for Region {
         if let Some(overlay) = &mut self.overlay {
             overlay.offset += bytes;
         }
+    }
+
+    fn retreat(&mut self, bytes: u64) -> bool {
+        let overlay = self.overlay.as_ref().map_or(u64::MAX, |overlay| overlay.offset);
+        if self.offset < bytes || overlay < bytes {
+            return false;
+        }
+        self.offset -= bytes;
+        if let Some(overlay) = &mut self.overlay {
+            overlay.offset -= bytes;
+        }
+        true
     }
 }
 
@@ -147,6 +208,10 @@ pub enum EntryKind {
     Private,
     /// Translated by a virtual page table with this root.
     Vpagetable(Vpte),
+    /// Reserved for the stack right above.
+    Ungrown,
+    /// A guard.
+    Guard,
 }
 
 /// An entry as shown to those who inspect a vmspace.

@@ -5,7 +5,8 @@
 //! returns no CPU can use what it took away, and no page is freed before.
 
 use super::object::MemoryObject;
-use super::region::{EntryInfo, EntryKind, Overlay, Region, charged, charged_within};
+use super::region::{EntryInfo, EntryKind, Overlay, Region, Role, charged, charged_within};
+use super::reserve::{self, MOST_PARTS};
 use super::{VMSPACES, fault::FaultError};
 use crate::mm::{self, Account, Charge};
 use crate::pmap::{Pmap, RemovedTables};
@@ -13,7 +14,7 @@ use crate::sync::{Rank, SpinLock};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::ops::Range;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 use dragonet_abi::Errno;
 use dragonet_abi::layout::{PAGE_SIZE, PLACEMENT_END, PLACEMENT_START, USER_END, USER_START};
 use dragonet_abi::memory::{Inheritance, MapFlags, Protection, Vpte};
@@ -85,6 +86,8 @@ impl Drop for Replaced<'_> {
 /// An address space of a program.
 pub struct Vmspace {
     pub(super) map: SpinLock<Map<Region>>,
+    /// Nothing is mapped any more. Written and, where it matters, read under the map's lock.
+    pub(super) closed: AtomicBool,
     /// In a box, so that it stays where CPUs that run it know it.
     pmap: Box<Pmap>,
     /// Who pays for private memory and addresses.
@@ -111,6 +114,7 @@ impl Vmspace {
         let map = Map::new(USER_START..USER_END, MAX_ENTRIES);
         Ok(Arc::new(Vmspace {
             map: SpinLock::new(Rank::VmspaceMap, map),
+            closed: AtomicBool::new(false),
             pmap,
             account,
         }))
@@ -130,7 +134,7 @@ impl Vmspace {
     ///
     /// # Errors
     /// EINVAL for arguments that contradict themselves or the manual; EACCES for more than the rights on the object allow; ERANGE
-    /// for a range outside of the object; EEXIST with `EXCLUSIVE`; ENOMEM if there is no room.
+    /// for a range outside of the object; EEXIST with `EXCLUSIVE`; ENOMEM if there is no room; EBADF once it is closed.
     pub fn map(&self, arguments: &MapArguments) -> Result<u64, Errno> {
         mm::check_headroom()?;
         let length = page_rounded(arguments.length)?;
@@ -150,9 +154,17 @@ impl Vmspace {
         let exclusive = arguments.flags.contains(MapFlags::EXCLUSIVE);
         let mut replaced = Replaced::default();
         let mut map = self.map.lock();
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Errno::EBADF);
+        }
+        // What is replaced makes room for its successor, not for several; cutting it out of an entry may take one more.
+        if region.role == Role::Stack && map.room() <= MOST_PARTS {
+            return Err(Errno::ENOMEM);
+        }
         let start = if fixed {
             checked_range(arguments.address, length)?.start
         } else {
+            // A hint that cannot be taken is no error.
             let hint = checked_range(arguments.address, length).ok();
             match hint.filter(|range| map.is_free(range.clone())) {
                 Some(range) => range.start,
@@ -174,7 +186,8 @@ impl Vmspace {
             replaced.tables = Some(self.forget(&map, &range));
             self.account.addresses.release(before.saturating_sub(after));
         }
-        match map.insert(range, region) {
+        let parts = reserve::parts(&range, region);
+        match map.insert_all(range, parts.into_iter()) {
             Ok(()) => {
                 growth.keep();
                 Ok((start, replaced))
@@ -233,6 +246,16 @@ impl Vmspace {
         Ok(removed)
     }
 
+    /// Unmaps everything, and lets nothing be mapped from now on.
+    pub fn close(&self) {
+        {
+            let _map = self.map.lock();
+            self.closed.store(true, Ordering::Relaxed);
+        }
+        // Whoever was before that under the lock has mapped something that goes now; whoever comes after it maps nothing.
+        self.clear();
+    }
+
     /// Unmaps everything.
     pub fn clear(&self) {
         // No entry sticks out of the whole, so nothing is split and it cannot fail.
@@ -243,7 +266,8 @@ impl Vmspace {
     /// Changes what accesses are allowed.
     ///
     /// # Errors
-    /// EINVAL for a bad range or combination; ENOMEM if there is a hole, or too many entries; EACCES for more than the rights allow.
+    /// EINVAL for a bad range or combination; ENOMEM if there is a hole, or too many entries; EACCES for more than the rights allow,
+    /// for guards, and for what a stack has not grown to.
     pub fn protect(&self, address: u64, length: u64, protection: Protection) -> Result<(), Errno> {
         let range = checked_range(address, page_rounded(length)?)?;
         mm::check_headroom()?;
@@ -256,7 +280,7 @@ impl Vmspace {
         let mut lost = Protection::empty();
         for entry in map.overlapping(range.clone()) {
             check_protection(protection, entry.payload.root.is_some())?;
-            if !entry.payload.maximum.contains(protection) {
+            if !entry.payload.is_memory() || !entry.payload.maximum.contains(protection) {
                 return Err(Errno::EACCES);
             }
             lost |= entry.payload.protection - entry.payload.effective(protection);
@@ -352,10 +376,12 @@ fn describe(entry: &Entry<&Region>) -> EntryInfo {
         .overlay
         .as_ref()
         .map_or(0, |overlay| overlay.object.resident_pages());
-    let kind = match region.root {
-        Some(root) => EntryKind::Vpagetable(root),
-        None if region.own_pages().is_some() => EntryKind::Private,
-        None => EntryKind::Shared,
+    let kind = match (region.role, region.root) {
+        (Role::Guard, _) => EntryKind::Guard,
+        (Role::Ungrown, _) => EntryKind::Ungrown,
+        (_, Some(root)) => EntryKind::Vpagetable(root),
+        _ if region.own_pages().is_some() => EntryKind::Private,
+        _ => EntryKind::Shared,
     };
     EntryInfo {
         start: entry.start,
@@ -413,11 +439,15 @@ fn region_for(arguments: &MapArguments, length: u64, account: &Arc<Account>) -> 
         || flags.contains(MapFlags::EXCLUSIVE) && !flags.contains(MapFlags::FIXED)
         || flags.contains(MapFlags::ANONYMOUS) == arguments.object.is_some()
         || !arguments.offset.is_multiple_of(PAGE_SIZE)
+        || !arguments.address.is_multiple_of(PAGE_SIZE)
         || length > USER_END - USER_START
     {
         return Err(Errno::EINVAL);
     }
     check_protection(arguments.protection, vpagetable)?;
+    if let Some(region) = reserve::region(arguments, length, account)? {
+        return Ok(region);
+    }
     if vpagetable {
         return vpagetable_region(arguments, length);
     }
@@ -429,6 +459,7 @@ fn region_for(arguments: &MapArguments, length: u64, account: &Arc<Account>) -> 
         };
         let (protection, maximum) = (arguments.protection, Protection::all());
         return Ok(Region {
+            role: Role::Memory,
             object,
             offset: 0,
             protection,
@@ -467,6 +498,7 @@ fn region_for(arguments: &MapArguments, length: u64, account: &Arc<Account>) -> 
     };
     let (offset, protection) = (arguments.offset, arguments.protection);
     Ok(Region {
+        role: Role::Memory,
         object,
         offset,
         protection,
@@ -506,6 +538,7 @@ fn vpagetable_region(arguments: &MapArguments, length: u64) -> Result<Region, Er
         return Err(Errno::ERANGE);
     }
     let mut region = Region {
+        role: Role::Memory,
         object,
         offset: arguments.offset,
         protection: arguments.protection,

@@ -20,6 +20,8 @@ mod tests;
 pub trait Payload: Clone {
     /// The entry's start moves up by `bytes`.
     fn advance(&mut self, bytes: u64);
+    /// The entry's start moves down by `bytes`. False, and nothing is changed, if there is not so much below it.
+    fn retreat(&mut self, bytes: u64) -> bool;
 }
 
 /// One entry as it is handed out.
@@ -52,6 +54,10 @@ pub enum InsertError {
     /// The map has its most entries.
     Full,
 }
+
+/// Two entries do not meet where [`Map::lower_border`] was told, or the upper one cannot be so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoBorder;
 
 /// What [`Map::remove`] took out. It is given away whole, so that payloads can be dropped where no lock is held.
 #[must_use]
@@ -126,6 +132,12 @@ impl<P: Payload> Map<P> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Entries that can be added.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.most.saturating_sub(self.entries.len())
     }
 
     /// The entry that contains `address`.
@@ -205,16 +217,62 @@ impl<P: Payload> Map<P> {
     /// # Errors
     /// [`InsertError`]; the map is unchanged.
     pub fn insert(&mut self, range: Range<u64>, payload: P) -> Result<(), InsertError> {
+        let end = range.end;
+        self.insert_all(range, core::iter::once((end, payload)))
+    }
+
+    /// Adds entries that fill `range` without a gap, ascending, each given by its end: all or none.
+    ///
+    /// # Errors
+    /// [`InsertError`]; the map is unchanged.
+    pub fn insert_all(
+        &mut self,
+        range: Range<u64>,
+        parts: impl ExactSizeIterator<Item = (u64, P)>,
+    ) -> Result<(), InsertError> {
         debug_assert!(range.start < range.end);
         debug_assert!(self.limits.start <= range.start && range.end <= self.limits.end);
         if !self.is_free(range.clone()) {
             return Err(InsertError::Overlap);
         }
-        if self.entries.len() >= self.most {
+        if self.room() < parts.len() {
             return Err(InsertError::Full);
         }
-        self.entries.insert(range.start, (range.end, payload));
+        let mut start = range.start;
+        for (end, payload) in parts {
+            debug_assert!(start < end && end <= range.end);
+            self.entries.insert(start, (end, payload));
+            start = end;
+        }
+        debug_assert!(start == range.end);
         Ok(())
+    }
+
+    /// Moves the border between two entries that meet at `border` down to `to`, which lies in the lower one: the upper one takes
+    /// the addresses in between over. Returns the lower one's payload if nothing is left of it. The count of entries does
+    /// not grow.
+    ///
+    /// # Errors
+    /// [`NoBorder`]; the map is unchanged.
+    pub fn lower_border(&mut self, border: u64, to: u64) -> Result<Option<P>, NoBorder> {
+        let lower = self.find(to).filter(|lower| lower.end == border);
+        let lower_start = lower.ok_or(NoBorder)?.start;
+        let (_, upper) = self.entries.get_mut(&border).ok_or(NoBorder)?;
+        if !upper.retreat(border - to) {
+            return Err(NoBorder);
+        }
+        let gone = if lower_start == to {
+            self.entries.remove(&to).map(|(_, payload)| payload)
+        } else {
+            if let Some((end, _)) = self.entries.get_mut(&lower_start) {
+                *end = to;
+            }
+            None
+        };
+        if let Some(upper) = self.entries.remove(&border) {
+            self.entries.insert(to, upper);
+        }
+        Ok(gone)
     }
 
     /// Removes what is mapped in `range` and returns it, clipped. However many entries that are, it takes little memory: a program

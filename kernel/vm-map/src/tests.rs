@@ -14,6 +14,12 @@ impl Payload for Backing {
     fn advance(&mut self, bytes: u64) {
         self.offset += bytes;
     }
+
+    fn retreat(&mut self, bytes: u64) -> bool {
+        let below = self.offset.checked_sub(bytes);
+        self.offset = below.unwrap_or(self.offset);
+        below.is_some()
+    }
 }
 
 const PAGE: u64 = 4096;
@@ -28,6 +34,8 @@ enum Step {
     Insert(usize, usize, u32),
     Remove(usize, usize),
     Update(usize, usize, u32),
+    /// Border and new border of two entries, whether there are any or not.
+    Lower(usize, usize),
 }
 
 fn bytes(start: usize, length: usize) -> Range<u64> {
@@ -44,6 +52,9 @@ fn step() -> impl Strategy<Value = Step> {
         (range(), any::<u32>()).prop_map(|((start, length), id)| Step::Insert(start, length, id)),
         range().prop_map(|(start, length)| Step::Remove(start, length)),
         (range(), 1..100u32).prop_map(|((start, length), mark)| Step::Update(start, length, mark)),
+        (1..PAGES)
+            .prop_flat_map(|border| (Just(border), 0..border))
+            .prop_map(|(border, to)| Step::Lower(border, to)),
     ]
 }
 
@@ -70,14 +81,15 @@ fn apply(map: &mut Map<Backing>, model: &mut Model, step: &Step) -> Result<(), T
                 bytes(start, length),
                 Backing {
                     id,
-                    offset: 0,
+                    // Far enough from 0 that some borders can be lowered and some cannot.
+                    offset: start as u64 % 8 * PAGE,
                     mark: 0,
                 },
             );
             prop_assert_eq!(result, if free { Ok(()) } else { Err(InsertError::Overlap) });
             if free {
                 for page in 0..length {
-                    model[start + page] = Some((id, page as u64 * PAGE, 0));
+                    model[start + page] = Some((id, (start % 8 + page) as u64 * PAGE, 0));
                 }
             }
         }
@@ -102,6 +114,30 @@ fn apply(map: &mut Map<Backing>, model: &mut Model, step: &Step) -> Result<(), T
                 .unwrap();
             for cell in model[start..start + length].iter_mut().flatten() {
                 cell.2 = mark;
+            }
+        }
+        Step::Lower(border, to) => {
+            let address = |page: usize| LIMITS.start + page as u64 * PAGE;
+            let moved = (border - to) as u64 * PAGE;
+            let upper = map
+                .find(address(border))
+                .map(|upper| (upper.start, *upper.payload));
+            let lower = map.find(address(to)).map(|lower| (lower.range(), *lower.payload));
+            let meet = upper
+                .is_some_and(|(start, backing)| start == address(border) && backing.offset >= moved)
+                && lower
+                    .as_ref()
+                    .is_some_and(|(lower, _)| lower.end == address(border));
+            let before = map.len();
+            let outcome = map.lower_border(address(border), address(to));
+            prop_assert_eq!(outcome.is_ok(), meet);
+            if let (Ok(gone), Some((_, backing)), Some((lower, payload))) = (outcome, upper, lower) {
+                prop_assert_eq!(gone, (lower.start == address(to)).then_some(payload));
+                prop_assert_eq!(map.len(), before - usize::from(gone.is_some()));
+                for page in to..border {
+                    let offset = backing.offset - (border - page) as u64 * PAGE;
+                    model[page] = Some((backing.id, offset, backing.mark));
+                }
             }
         }
     }
@@ -154,6 +190,9 @@ proptest! {
                 Step::Remove(start, length) => map.remove(bytes(start, length)).is_err(),
                 Step::Update(start, length, mark) => {
                     map.update(bytes(start, length), |backing| backing.mark = mark).is_err()
+                }
+                Step::Lower(border, to) => {
+                    map.lower_border(bytes(border, 1).start, bytes(to, 1).start).is_err()
                 }
             };
             prop_assert!(map.len() <= 4);
@@ -209,4 +248,60 @@ fn find_gap_respects_its_window() {
     assert_eq!(map.find_gap(16 * PAGE, bytes(5, 20)), None);
     assert_eq!(map.find_gap(u64::MAX - 4095, LIMITS), None);
     assert_eq!(map.find_gap(PAGE, 0..u64::MAX), Some(bytes(10, 1).start));
+}
+
+#[test]
+fn a_stack_grows_by_moving_its_border_until_its_reserve_is_gone() {
+    let part = |id, offset| Backing { id, offset, mark: 0 };
+    let end = |page: usize| bytes(page, 1).start;
+    let mut map = Map::new(LIMITS, 3);
+    // A guard of one page, a reserve of seven, and two pages that are there.
+    let parts = [
+        (end(11), part(1, 0)),
+        (end(18), part(2, 0)),
+        (end(20), part(3, 8 * PAGE)),
+    ];
+    assert_eq!(map.insert_all(bytes(10, 10), parts.into_iter()), Ok(()));
+    assert_eq!(map.room(), 0);
+    assert_eq!(map.lower_border(end(18), end(15)), Ok(None));
+    assert_eq!(
+        flatten(&map)[15..20]
+            .iter()
+            .flatten()
+            .map(|cell| cell.1 / PAGE)
+            .collect::<Vec<_>>(),
+        [5, 6, 7, 8, 9]
+    );
+    assert_eq!(map.lower_border(end(18), end(14)), Err(NoBorder), "an old border");
+    assert_eq!(
+        map.lower_border(end(15), end(10)),
+        Err(NoBorder),
+        "below the reserve"
+    );
+    assert_eq!(map.lower_border(end(15), end(11)), Ok(Some(part(2, 0))));
+    assert_eq!(map.len(), 2);
+    // Now the guard is the lower one: the payload says that there is no more than its page.
+    assert_eq!(map.lower_border(end(11), end(10)), Ok(Some(part(1, 0))));
+    assert_eq!(
+        map.find(end(10)).map(|entry| (entry.end, entry.payload.offset)),
+        Some((end(20), 0))
+    );
+}
+
+#[test]
+fn several_entries_are_inserted_together_or_not_at_all() {
+    let part = |id| Backing {
+        id,
+        offset: 0,
+        mark: 0,
+    };
+    let parts = || [(bytes(6, 1).start, part(1)), (bytes(8, 1).start, part(2))].into_iter();
+    let mut map = Map::new(LIMITS, 2);
+    map.insert(bytes(20, 1), part(9)).unwrap();
+    assert_eq!(map.insert_all(bytes(4, 4), parts()), Err(InsertError::Full));
+    assert_eq!(map.len(), 1);
+    let mut map = Map::new(LIMITS, 4);
+    map.insert(bytes(7, 1), part(9)).unwrap();
+    assert_eq!(map.insert_all(bytes(4, 4), parts()), Err(InsertError::Overlap));
+    assert_eq!(map.len(), 1);
 }

@@ -36,6 +36,12 @@ impl Payload for Region {
     fn advance(&mut self, bytes: u64) {
         self.0[0] += bytes;
     }
+
+    fn retreat(&mut self, bytes: u64) -> bool {
+        let below = self.0[0].checked_sub(bytes);
+        self.0[0] = below.unwrap_or(self.0[0]);
+        below.is_some()
+    }
 }
 
 const PAGE: u64 = 4096;

@@ -41,6 +41,12 @@ pub const ALL: &[Scenario] = &[
     qemu("hello-cd-uefi").boot(Boot::UefiCd).exec(HELLO).prints(GREETING),
     qemu("kernel-tests").smp(4).append("test=all").prints(&[PASSED]),
 
+    // Broken rules on locks are caught where they are broken.
+    qemu("lock-order-broken").append("test=crash::lock_order").status(101)
+        .prints(&["dragonet: panic", "lock order: taking Umtx while holding WaitQueue"]),
+    qemu("copy-under-a-lock").append("test=crash::copy_under_a_lock").status(101)
+        .prints(&["dragonet: panic", "user copy while holding Umtx"]),
+
     // The boot protocol's promises, by every way of booting.
     qemu("boot-protocol-direct").smp(4).conformance(true),
     qemu("boot-protocol-cd").boot(Boot::Cd).conformance(true),
@@ -85,7 +91,7 @@ pub const ALL: &[Scenario] = &[
     // System calls with all kinds of wrong arguments; programs that misbehave die alone, with a reason; threads, waits,
     // channels and processes in a hurry.
     qemu("syscall-errors").smp(4).exec("syscall-errors").prints(&[" ... ok", PASSED]),
-    qemu("misbehaving-programs").smp(4).exec("crash all").prints(&["page fault", PASSED]),
+    qemu("misbehaving-programs").smp(4).exec("crash all").prints(&["page fault", "in a guard page", PASSED]),
     qemu("torture-basics").smp(4).exec("torture-basics").prints(&["seed", PASSED]),
 
     // Boots that cannot work say why.

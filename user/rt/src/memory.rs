@@ -7,7 +7,7 @@ use crate::syscall;
 use core::ptr;
 use core::slice;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use dragonet_abi::layout::PAGE_SIZE;
+use dragonet_abi::layout::{PAGE_SIZE, STACK_GUARD};
 use dragonet_abi::memory::{Advice, MapFlags, MapRequest, Protection, Vpte};
 use dragonet_abi::{Errno, Handle};
 
@@ -28,6 +28,21 @@ impl Mapping {
             length,
             Protection::READ | Protection::WRITE,
             MapFlags::PRIVATE | MapFlags::ANONYMOUS,
+            Handle::NONE,
+            0,
+        )
+    }
+
+    /// A stack of at least `size` bytes with a guard below it. Its upper part can be used at once, the rest when it is touched; bytes
+    /// of it must not be borrowed as a slice.
+    ///
+    /// # Errors
+    /// `ENOMEM`, `EINVAL` for size 0.
+    pub fn stack(size: u64) -> Result<Self, Errno> {
+        Self::map(
+            size.checked_add(STACK_GUARD).ok_or(Errno::EINVAL)?,
+            Protection::READ | Protection::WRITE,
+            MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::STACK,
             Handle::NONE,
             0,
         )

@@ -1,7 +1,7 @@
 //! Threads of this program.
 //!
 //! A thread's stack lies where the kernel places mappings, below 64 GiB, so that the thread may later become a guest
-//! thread; an inaccessible page below it catches overflows. Stacks of threads that were joined are unmapped at once, those of
+//! thread. It takes memory as it grows; a guard below it catches overflows. Stacks of threads that were joined are unmapped at once, those of
 //! detached threads when a later thread is started.
 
 use crate::memory::Mapping;
@@ -12,8 +12,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem::ManuallyDrop;
 use core::ptr;
-use dragonet_abi::layout::PAGE_SIZE;
-use dragonet_abi::memory::Protection;
 use dragonet_abi::process::ThreadControl;
 use dragonet_abi::time::FOREVER;
 use dragonet_abi::{Errno, Handle};
@@ -118,14 +116,6 @@ impl Default for Builder {
 
 type Task = Box<dyn FnOnce() + Send>;
 
-fn new_stack(size: u64) -> Result<Mapping, Errno> {
-    let stack_size = size.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
-    let stack = Mapping::anonymous(stack_size.checked_add(PAGE_SIZE).ok_or(Errno::EINVAL)?)?;
-    // SAFETY: nothing in the stack is in use yet.
-    unsafe { stack.protect(0, PAGE_SIZE, Protection::empty())? };
-    Ok(stack)
-}
-
 /// A stack and what is to be done on it, for a thread that does not begin in this process but in a copy of its memory. Dropping it frees
 /// both here.
 pub(crate) struct Beginning {
@@ -135,7 +125,7 @@ pub(crate) struct Beginning {
 
 impl Beginning {
     pub(crate) fn new(function: impl FnOnce() + Send + 'static) -> Result<Self, Errno> {
-        let stack = new_stack(DEFAULT_STACK_SIZE)?;
+        let stack = Mapping::stack(DEFAULT_STACK_SIZE)?;
         let task = Box::into_raw(Box::new(Box::new(function) as Task));
         Ok(Beginning { stack, task })
     }
@@ -156,7 +146,7 @@ impl Drop for Beginning {
 }
 
 fn start(builder: Builder, argument: u64) -> Result<Running, Errno> {
-    let stack = new_stack(builder.stack_size)?;
+    let stack = Mapping::stack(builder.stack_size)?;
     let top = stack.address() + stack.length();
     // SAFETY: `thread_entry` takes a task as its argument and does not return; the stack is the thread's until it is reaped.
     let handle =

@@ -417,3 +417,28 @@ fn memory_that_runs_out_leaves_the_table_usable() {
         assert_eq!(machine.count(), 4);
     }
 }
+
+/// What is entered beside a page that faulted takes no table, and leaves every translation as it is.
+#[test]
+fn what_is_entered_where_nothing_is_takes_no_table_and_breaks_nothing() {
+    let machine = Machine::new();
+    enter(&machine, 0x5000, 1, 0x9000);
+    enter(&machine, 0x40_0000, 2, 0x80_0000);
+    let tables = Tables::new(&X86_64, ROOT, &machine);
+    let entry = X86_64.leaf(1, 0xa000, attributes(Protection::READ));
+    let before = machine.count();
+    assert!(!tables.enter_absent(0x5000, entry), "a translation was replaced");
+    assert!(!tables.enter_absent(0x20_0000, entry), "without a table");
+    assert!(
+        !tables.enter_absent(1 << 39, entry),
+        "without a table of a higher level"
+    );
+    assert!(!tables.enter_absent(0x40_1000, entry), "into a large page");
+    assert!(tables.enter_absent(0x6000, entry));
+    assert_eq!(machine.count(), before);
+    let found = |address| tables.lookup(address).map(|leaf| leaf.physical);
+    assert_eq!(
+        [0x5000, 0x6000, 0x20_0000, 0x40_1000].map(found),
+        [Some(0x9000), Some(0xa000), None, Some(0x80_1000)]
+    );
+}

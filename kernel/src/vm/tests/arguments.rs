@@ -28,6 +28,14 @@ pub fn refused() -> Result<(), &'static str> {
             ..good.clone()
         };
         let vpagetable = of_object(BASE, 1, &object, MapFlags::SHARED | MapFlags::VPAGETABLE);
+        let guard = MapArguments {
+            protection: Protection::empty(),
+            ..flags(good.flags | MapFlags::GUARD)
+        };
+        let stack = MapArguments {
+            length: 2 * PAGE,
+            ..flags(good.flags | MapFlags::STACK)
+        };
         for (arguments, errno, text) in [
             (fixed(BASE + 1, PAGE), Errno::EINVAL, "misaligned"),
             (fixed(BASE, 0), Errno::EINVAL, "no length"),
@@ -166,6 +174,96 @@ pub fn refused() -> Result<(), &'static str> {
                 Errno::ERANGE,
                 "an index beyond the table",
             ),
+            (
+                MapArguments {
+                    flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS,
+                    ..fixed(BASE + 8, PAGE)
+                },
+                Errno::EINVAL,
+                "a misaligned hint",
+            ),
+            (
+                MapArguments {
+                    protection: READ,
+                    ..guard.clone()
+                },
+                Errno::EINVAL,
+                "a guard that allows something",
+            ),
+            (
+                MapArguments {
+                    flags: guard.flags - MapFlags::PRIVATE | MapFlags::SHARED,
+                    ..guard.clone()
+                },
+                Errno::EINVAL,
+                "a shared guard",
+            ),
+            (
+                MapArguments {
+                    flags: guard.flags - MapFlags::ANONYMOUS,
+                    object: Some(object.clone()),
+                    ..guard.clone()
+                },
+                Errno::EINVAL,
+                "a guard with an object",
+            ),
+            (
+                MapArguments {
+                    flags: guard.flags | MapFlags::STACK,
+                    ..guard.clone()
+                },
+                Errno::EINVAL,
+                "a guard that is a stack",
+            ),
+            (
+                MapArguments {
+                    flags: guard.flags | MapFlags::VPAGETABLE,
+                    ..guard.clone()
+                },
+                Errno::EINVAL,
+                "a guard with a page table",
+            ),
+            (
+                MapArguments {
+                    protection: READ,
+                    ..stack.clone()
+                },
+                Errno::EINVAL,
+                "a stack that cannot be written",
+            ),
+            (
+                MapArguments {
+                    flags: stack.flags - MapFlags::PRIVATE | MapFlags::SHARED,
+                    ..stack.clone()
+                },
+                Errno::EINVAL,
+                "a shared stack",
+            ),
+            (
+                MapArguments {
+                    flags: stack.flags - MapFlags::ANONYMOUS,
+                    object: Some(object.clone()),
+                    ..stack.clone()
+                },
+                Errno::EINVAL,
+                "a stack with an object",
+            ),
+            (
+                MapArguments {
+                    flags: stack.flags | MapFlags::VPAGETABLE,
+                    ..stack.clone()
+                },
+                Errno::EINVAL,
+                "a stack with a page table",
+            ),
+            (
+                MapArguments {
+                    length: PAGE,
+                    ..stack.clone()
+                },
+                Errno::EINVAL,
+                "a stack that is all guard",
+            ),
         ] {
             if space.map(&arguments) != Err(errno) {
                 return Err(text);
@@ -194,6 +292,7 @@ pub fn refused() -> Result<(), &'static str> {
             );
             for advice in [
                 Advice::DontNeed,
+                Advice::Free,
                 Advice::WillNeed,
                 Advice::Invalidate,
                 Advice::SetMap,
@@ -318,6 +417,48 @@ pub fn ranges() -> Result<(), &'static str> {
             space.for_each_entry(0, 2, |_| ()).is_none(),
             "entries are left after clear"
         );
+        Ok(())
+    })
+}
+
+/// A hint is taken if the whole range can be mapped there and is free; else the mapping goes elsewhere.
+pub fn hints() -> Result<(), &'static str> {
+    accounted(|| {
+        let space = space()?;
+        let hint = |address, pages| MapArguments {
+            flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS,
+            ..anonymous(address, pages)
+        };
+        demand!(map(&space, &hint(BASE, 4))? == BASE, "a free hint is not taken");
+        let mut next = PLACEMENT_START;
+        for (address, text) in [
+            (BASE, "an occupied hint"),
+            (BASE + 3 * PAGE, "a hint of which the first page is occupied"),
+            (BASE - PAGE, "a hint of which the last page is occupied"),
+            (0, "no hint"),
+            (PAGE, "a hint below the first address"),
+            (USER_END - PAGE, "a hint that reaches over the end"),
+            (USER_END, "a hint at the end"),
+            (1 << 47, "a hint that is no address"),
+            (!0xfff, "a hint that wraps"),
+        ] {
+            let placed = space.map(&hint(address, 2)).map_err(|_| text)?;
+            if placed != next {
+                return Err(text);
+            }
+            next += 2 * PAGE;
+        }
+        // Where programs are not placed by themselves a hint still counts.
+        demand!(
+            map(&space, &hint(USER_END - 2 * PAGE, 2))? == USER_END - 2 * PAGE,
+            "the last pages cannot be had by a hint"
+        );
+        for address in [BASE + 1, USER_END - 1, u64::MAX] {
+            demand!(
+                space.map(&hint(address, 2)) == Err(Errno::EINVAL),
+                "a misaligned hint is no error"
+            );
+        }
         Ok(())
     })
 }

@@ -1,11 +1,15 @@
 //! In-kernel tests of address spaces. They use vmspaces directly, without processes: reads and writes go through
 //! [`Vmspace::read`] and [`Vmspace::write`], or, where TLBs matter, through the MMU with the vmspace loaded.
 
+mod advice;
 mod arguments;
+mod around;
 mod fork;
 mod fork_storm;
 mod limits;
+mod locks;
 mod private;
+mod reserve;
 mod sharing;
 mod shootdown;
 mod vpagetable;
@@ -32,6 +36,62 @@ pub const TESTS: &[Test] = &[
     Test {
         name: "vm::the_whole_address_space_is_unmapped_quickly",
         run: arguments::whole_space,
+    },
+    Test {
+        name: "vm::hints_are_taken_or_passed_over",
+        run: arguments::hints,
+    },
+    Test {
+        name: "vm::a_guard_reserves_and_allows_nothing",
+        run: reserve::guards,
+    },
+    Test {
+        name: "vm::a_stack_grows_down_to_its_guard",
+        run: reserve::stacks,
+    },
+    Test {
+        name: "vm::b443039b5d_the_kernel_writes_to_a_stack_that_has_not_grown",
+        run: reserve::kernel_writes,
+    },
+    Test {
+        name: "vm::parts_of_a_stack_are_changed_and_unmapped",
+        run: reserve::stack_parts,
+    },
+    Test {
+        name: "vm::advice_reaches_across_entries_guards_and_holes",
+        run: advice::across_entries,
+    },
+    Test {
+        name: "vm::will_need_brings_in_everything_that_can_be_touched",
+        run: advice::will_need,
+    },
+    Test {
+        name: "vm::will_need_says_that_memory_ran_out",
+        run: advice::no_memory,
+    },
+    Test {
+        name: "vm::nothing_is_mapped_in_a_closed_vmspace",
+        run: advice::closed,
+    },
+    Test {
+        name: "vm::a_load_maps_the_neighbours_that_are_there",
+        run: around::neighbours,
+    },
+    Test {
+        name: "vm::neighbours_in_a_private_mapping_have_the_rights_of_a_load",
+        run: around::private_neighbours,
+    },
+    Test {
+        name: "vm::a_neighbour_that_was_invalidated_is_not_entered",
+        run: around::invalidated_neighbours,
+    },
+    Test {
+        name: "vm::no_neighbour_is_mapped_through_a_virtual_page_table",
+        run: around::vpagetable_neighbours,
+    },
+    Test {
+        name: "vm::faults_in_two_address_spaces_share_no_lock",
+        run: locks::separate,
     },
     Test {
         name: "vm::untouched_memory_is_zero_and_takes_nothing",
@@ -183,6 +243,8 @@ use demand;
 
 /// Runs a test and then looks whether every frame, vmspace and object has come back.
 fn accounted(test: impl FnOnce() -> Result<(), &'static str>) -> Result<(), &'static str> {
+    // Made when it is first needed, and never freed.
+    let _nothing = MemoryObject::nothing();
     let live = super::live_counts();
     let free = crate::mm::tests::free_frames();
     test()?;

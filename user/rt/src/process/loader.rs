@@ -3,13 +3,19 @@
 use crate::memory::Mapping;
 use crate::syscall;
 use alloc::vec::Vec;
-use dragonet_abi::layout::{PAGE_SIZE, STACK_TOP, USER_START};
+use dragonet_abi::layout::{STACK_TOP, USER_START};
 use dragonet_abi::memory::{MapFlags, MapRequest, Protection};
 use dragonet_abi::{Errno, Handle};
 use elf_image::{Image, ImageError, Segment};
 
-/// Bytes of the first thread's stack.
-pub const STACK_SIZE: u64 = 256 * 1024;
+/// Bytes that are reserved for the first thread's stack, its guard included.
+pub const STACK_SIZE: u64 = 1 << 20;
+
+const STACK_FLAGS: MapFlags = MapFlags::STACK
+    .union(MapFlags::PRIVATE)
+    .union(MapFlags::ANONYMOUS)
+    .union(MapFlags::FIXED)
+    .union(MapFlags::EXCLUSIVE);
 
 /// Where the first thread begins.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +30,7 @@ pub struct Start {
 
 /// Checks a program.
 pub fn check(program: &[u8]) -> Result<Image, ImageError> {
-    Image::parse(program, 0, USER_START..STACK_TOP - STACK_SIZE - PAGE_SIZE)
+    Image::parse(program, 0, USER_START..STACK_TOP - STACK_SIZE)
 }
 
 /// Fills an empty vmspace.
@@ -64,7 +70,7 @@ pub fn build(vmspace: Handle, program: &[u8], image: &Image, block: &[u8]) -> Re
             address: STACK_TOP - STACK_SIZE,
             length: STACK_SIZE,
             protection: (Protection::READ | Protection::WRITE).bits(),
-            flags: (MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED | MapFlags::EXCLUSIVE).bits(),
+            flags: STACK_FLAGS.bits(),
             object: Handle::NONE,
             reserved: 0,
             offset: 0,

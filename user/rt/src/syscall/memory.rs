@@ -40,7 +40,7 @@ pub unsafe fn munmap(address: u64, length: u64) -> Result<(), Errno> {
 /// Changes the protection of a range.
 ///
 /// # Errors
-/// `EINVAL`, `ENOMEM` if there is a hole, `EACCES` beyond the object's rights.
+/// `EINVAL`, `ENOMEM` if there is a hole, `EACCES` beyond the object's rights, for guards and for what a stack has not grown to.
 ///
 /// # Safety
 /// 1. References into the range still allow what they promise afterwards.
@@ -58,10 +58,10 @@ pub unsafe fn mprotect(address: u64, length: u64, protection: Protection) -> Res
 /// Gives advice about a range; [`Advice::SetMap`] needs [`mcontrol`].
 ///
 /// # Errors
-/// `EINVAL`, `ENOMEM` if there is a hole.
+/// `EINVAL`, `ENOMEM` if memory runs out in [`Advice::WillNeed`].
 ///
 /// # Safety
-/// 1. With [`Advice::DontNeed`], and [`Advice::Invalidate`] of memory whose table changed, nothing relies on the contents.
+/// 1. With [`Advice::DontNeed`], [`Advice::Free`], and [`Advice::Invalidate`] of memory whose table changed, nothing relies on the contents.
 pub unsafe fn madvise(address: u64, length: u64, advice: Advice) -> Result<(), Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(SyscallNumber::Madvise, [address, length, advice as u64]) }.map(drop)

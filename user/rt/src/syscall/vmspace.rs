@@ -15,10 +15,11 @@ pub fn vmspace_create(system: Handle) -> Result<OwnedHandle, Errno> {
     unsafe { call(SyscallNumber::VmspaceCreate, [u64::from(system.0)]) }.map(OwnedHandle::from_result)
 }
 
-/// Empties a vmspace and closes its handle, which is given back when that fails.
+/// Destroys a vmspace and closes its handle, which is given back when that fails. Threads that run in it return from RUN with
+/// `RUN_DESTROYED`; when the last one has, everything in it is freed.
 ///
 /// # Errors
-/// `EBUSY` while a thread runs in it.
+/// `EBADF` if it was destroyed already, `EPERM` (MANAGE), `EINVAL` for a process's own.
 pub fn vmspace_destroy(vmspace: OwnedHandle) -> Result<(), (OwnedHandle, Errno)> {
     // SAFETY: vmspaces made by `vmspace_create` are not this program's own memory.
     match unsafe { call(SyscallNumber::VmspaceDestroy, [u64::from(vmspace.get().0)]) } {

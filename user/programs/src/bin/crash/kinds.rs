@@ -296,6 +296,7 @@ pub const KINDS: &[Kind] = &[
     kind("write-constant", &[PAGE], write_constant),
     // The stack.
     kind("stack-overflow", &[PAGE], overflow_stack),
+    kind("thread-stack-overflow", &[PAGE], overflow_thread_stack),
     kind("stack-null", &[PAGE], instructions!("xor esp, esp", "push rax")),
     kind(
         "stack-kernel",
@@ -402,6 +403,11 @@ fn write_constant() {
 
 fn overflow_stack() {
     black_box(recurse(black_box(1)));
+}
+
+/// In a thread, whose stack is where other mappings are.
+fn overflow_thread_stack() {
+    let _ = dragonet_rt::thread::spawn(overflow_stack).map(dragonet_rt::thread::JoinHandle::join);
 }
 
 /// Never ends, and uses stack for every step.

@@ -17,6 +17,7 @@ const KERNEL: u64 = 0xffff_ffff_8000_0000;
 
 pub fn add(fixture: &Fixture, cases: &mut Cases) {
     mappings(fixture, cases);
+    reserved(fixture, cases);
     other_memory(fixture, cases);
     processes_and_threads(fixture, cases);
     registers(fixture, cases);
@@ -187,6 +188,145 @@ fn mappings(fixture: &Fixture, cases: &mut Cases) {
         [fixture.good(), PAGE_SIZE, read, fixed | 0x4000, 0, 0],
         &[Errno::EEXIST],
     );
+    for (name, address) in [
+        ("unaligned hint", 0x1234_5678),
+        ("unaligned hint in the kernel", KERNEL + 1),
+        ("unaligned hint at the end of all", u64::MAX),
+    ] {
+        mmap(name, [address, PAGE_SIZE, read, private, 0, 0], INVALID);
+    }
+}
+
+/// Reserved addresses: what `GUARD` and `STACK` go with, and what becomes of them.
+fn reserved(fixture: &Fixture, cases: &mut Cases) {
+    let read = u64::from(Protection::READ.bits());
+    let read_write = u64::from((Protection::READ | Protection::WRITE).bits());
+    let bits = |flags: MapFlags| u64::from(flags.bits());
+    let anonymous = MapFlags::PRIVATE | MapFlags::ANONYMOUS;
+    let guard = anonymous | MapFlags::GUARD;
+    let stack = anonymous | MapFlags::STACK;
+    let shared = MapFlags::SHARED | MapFlags::ANONYMOUS;
+    let of_object = u64::from(fixture.object.get().0);
+    let two = 2 * PAGE_SIZE;
+    let mut mmap = |name: &str, arguments: [u64; 6], expected| {
+        cases.add(alloc::format!("Mmap {name}"), N::Mmap, &arguments, expected);
+    };
+    mmap(
+        "guard that allows something",
+        [0, two, read, bits(guard), 0, 0],
+        INVALID,
+    );
+    mmap(
+        "shared guard",
+        [0, two, 0, bits(shared | MapFlags::GUARD), 0, 0],
+        INVALID,
+    );
+    mmap(
+        "guard with an object",
+        [
+            0,
+            PAGE_SIZE,
+            0,
+            bits(MapFlags::PRIVATE | MapFlags::GUARD),
+            of_object,
+            0,
+        ],
+        INVALID,
+    );
+    mmap(
+        "guard that is a stack",
+        [0, two, 0, bits(guard | MapFlags::STACK), 0, 0],
+        INVALID,
+    );
+    mmap(
+        "guard with a page table",
+        [0, two, 0, bits(guard | MapFlags::VPAGETABLE), 0, 0],
+        INVALID,
+    );
+    mmap("guard of length 0", [0, 0, 0, bits(guard), 0, 0], INVALID);
+    for (name, protection) in [("nothing", 0), ("loads only", read), ("execution", 5)] {
+        let name = alloc::format!("stack that allows {name}");
+        mmap(&name, [0, two, protection, bits(stack), 0, 0], INVALID);
+    }
+    mmap(
+        "shared stack",
+        [0, two, read_write, bits(shared | MapFlags::STACK), 0, 0],
+        INVALID,
+    );
+    mmap(
+        "stack of an object",
+        [
+            0,
+            two,
+            read_write,
+            bits(MapFlags::PRIVATE | MapFlags::STACK),
+            of_object,
+            0,
+        ],
+        INVALID,
+    );
+    mmap(
+        "stack with a page table",
+        [0, two, read_write, bits(stack | MapFlags::VPAGETABLE), 0, 0],
+        INVALID,
+    );
+    mmap(
+        "stack that is all guard",
+        [0, PAGE_SIZE, read_write, bits(stack), 0, 0],
+        INVALID,
+    );
+    for (name, address) in [
+        ("guard", fixture.guard()),
+        ("stack's guard", fixture.stack_guard()),
+        ("stack that has not grown", fixture.ungrown()),
+    ] {
+        let exclusive = anonymous | MapFlags::FIXED | MapFlags::EXCLUSIVE;
+        mmap(
+            &alloc::format!("exclusive in a {name}"),
+            [address, PAGE_SIZE, read, bits(exclusive), 0, 0],
+            &[Errno::EEXIST],
+        );
+    }
+    let own = u64::from(fixture.own_vmspace.get().0);
+    for (name, address) in [
+        ("guard", fixture.guard()),
+        ("stack's guard", fixture.stack_guard()),
+        ("stack that has not grown", fixture.ungrown()),
+    ] {
+        for protection in [0, read, read_write] {
+            cases.add(
+                alloc::format!("Mprotect {protection} of a {name}"),
+                N::Mprotect,
+                &[address, PAGE_SIZE, protection],
+                &[Errno::EACCES],
+            );
+            cases.add(
+                alloc::format!("VmspaceMprotect {protection} of a {name}"),
+                N::VmspaceMprotect,
+                &[own, address, PAGE_SIZE, protection],
+                &[Errno::EACCES],
+            );
+        }
+        cases.add(
+            alloc::format!("Mcontrol SetMap of a {name}"),
+            N::Mcontrol,
+            &[address, PAGE_SIZE, 11, 0],
+            INVALID,
+        );
+    }
+    for (name, address) in [
+        ("guard", fixture.guard()),
+        ("stack's guard", fixture.stack_guard()),
+    ] {
+        for number in [N::VmspacePread, N::VmspacePwrite] {
+            cases.add(
+                alloc::format!("{number:?} of a {name}"),
+                number,
+                &[own, fixture.good(), 8, address],
+                &[Errno::EFAULT],
+            );
+        }
+    }
 }
 
 fn other_memory(fixture: &Fixture, cases: &mut Cases) {
@@ -206,7 +346,9 @@ fn other_memory(fixture: &Fixture, cases: &mut Cases) {
     for (name, address, length) in ranges {
         add(name, N::Munmap, &[address, length], TOO_LARGE);
         add(name, N::Mprotect, &[address, length, 1], TOO_LARGE);
-        add(name, N::Madvise, &[address, length, 4], TOO_LARGE);
+        for advice in [3, 4, 5, 10] {
+            add(name, N::Madvise, &[address, length, advice], TOO_LARGE);
+        }
         add(name, N::Mcontrol, &[address, length, 10, 0], TOO_LARGE);
         add(name, N::Minherit, &[address, length, 2], TOO_LARGE);
         add(name, N::VmspaceMunmap, &[vmspace, address, length], TOO_LARGE);
@@ -238,9 +380,18 @@ fn other_memory(fixture: &Fixture, cases: &mut Cases) {
     add("unknown protection", N::Mprotect, &[good, PAGE_SIZE, 8], INVALID);
     add("write and execute", N::Mprotect, &[good, PAGE_SIZE, 7], INVALID);
     add("write without read", N::Mprotect, &[good, PAGE_SIZE, 2], INVALID);
-    add("unknown advice", N::Madvise, &[good, PAGE_SIZE, 99], INVALID);
+    for advice in [0, 1, 2, 6, 7, 8, 9, 12, 99, 1 << 32 | 4, u64::MAX] {
+        let name = alloc::format!("unknown advice {advice:#x}");
+        add(&name, N::Madvise, &[good, PAGE_SIZE, advice], INVALID);
+        add(&name, N::Mcontrol, &[good, PAGE_SIZE, advice, 0], INVALID);
+        add(
+            &name,
+            N::VmspaceMcontrol,
+            &[vmspace, good, PAGE_SIZE, advice, 0],
+            INVALID,
+        );
+    }
     add("SetMap", N::Madvise, &[good, PAGE_SIZE, 11], INVALID);
-    add("unknown advice", N::Mcontrol, &[good, PAGE_SIZE, 99, 0], INVALID);
     add(
         "SetMap on ordinary memory",
         N::Mcontrol,

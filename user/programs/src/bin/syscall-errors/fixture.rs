@@ -1,6 +1,6 @@
 //! Objects and addresses that the cases use.
 
-use dragonet_abi::layout::{PAGE_SIZE, PLACEMENT_END};
+use dragonet_abi::layout::{PAGE_SIZE, PLACEMENT_END, STACK_GUARD, STACK_STEP};
 use dragonet_abi::memory::{MapFlags, MapRequest, Protection};
 use dragonet_abi::process::LimitKind;
 use dragonet_abi::virtual_interrupt::InterruptFrame;
@@ -24,6 +24,8 @@ pub struct Fixture {
     /// An empty vmspace.
     pub vmspace: OwnedHandle,
     pub weak_vmspace: OwnedHandle,
+    /// A vmspace that was destroyed by another handle.
+    pub destroyed_vmspace: OwnedHandle,
     /// This program's own vmspace, which has something to read and write.
     pub own_vmspace: OwnedHandle,
     /// The same by another handle.
@@ -48,6 +50,10 @@ pub struct Fixture {
     memory: Mapping,
     /// The object.
     shared: Mapping,
+    /// A stack that has not grown.
+    stack: Mapping,
+    /// Address of a guard.
+    guard: u64,
     /// Address of a good page that is followed by one where nothing is mapped.
     last: u64,
 }
@@ -65,6 +71,9 @@ impl Fixture {
             syscall::handle_duplicate(thread.handle(), Rights::all() & rights(thread.handle())?)?;
         let _ = thread.join();
         let vmspace = syscall::vmspace_create(system)?;
+        let destroyed = syscall::vmspace_create(system)?;
+        let destroyed_vmspace = destroyed.duplicate(rights(destroyed.get())?)?;
+        syscall::vmspace_destroy(destroyed).map_err(|(_, errno)| errno)?;
         let object = syscall::object_create(2 * PAGE_SIZE)?;
         let (server, client) = syscall::channel_create()?;
         let closed = syscall::object_create(PAGE_SIZE)?;
@@ -88,6 +97,7 @@ impl Fixture {
             weak_thread: thread_handle.duplicate(none)?,
             weak_vmspace: vmspace.duplicate(none)?,
             vmspace,
+            destroyed_vmspace,
             own_vmspace_too: syscall::process_vmspace(Handle::SELF_PROCESS)?,
             readable_vmspace: own_vmspace.duplicate(Rights::READ)?,
             managed_vmspace: own_vmspace.duplicate(Rights::MANAGE)?,
@@ -109,6 +119,8 @@ impl Fixture {
             client,
             closed: closed_number,
             memory: protected_pages()?,
+            stack: Mapping::stack(4 * STACK_STEP)?,
+            guard: guard()?,
             last: page_before_hole()?,
         })
     }
@@ -131,6 +143,21 @@ impl Fixture {
     /// Address of a mapped page that allows nothing.
     pub const fn inaccessible(&self) -> u64 {
         self.memory.address() + 2 * PAGE_SIZE
+    }
+
+    /// Address of a page that is reserved by a guard.
+    pub const fn guard(&self) -> u64 {
+        self.guard
+    }
+
+    /// Address of the guard below a stack.
+    pub const fn stack_guard(&self) -> u64 {
+        self.stack.address()
+    }
+
+    /// Address of a page to which a stack has not grown.
+    pub const fn ungrown(&self) -> u64 {
+        self.stack.address() + STACK_GUARD
     }
 
     /// An address so close to the end of a mapping that a structure of `size` bytes does not fit.
@@ -183,18 +210,33 @@ fn protected_pages() -> Result<Mapping, Errno> {
     Ok(memory)
 }
 
-/// Maps a page behind which nothing will be: the kernel places nothing so high by itself.
-#[allow(unsafe_code)]
-fn page_before_hole() -> Result<u64, Errno> {
+fn map_fixed(address: u64, protection: Protection, flags: MapFlags) -> Result<u64, Errno> {
+    let flags = flags | MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED | MapFlags::EXCLUSIVE;
     let request = MapRequest {
-        address: 2 * PLACEMENT_END,
+        address,
         length: PAGE_SIZE,
-        protection: (Protection::READ | Protection::WRITE).bits(),
-        flags: (MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED | MapFlags::EXCLUSIVE).bits(),
+        protection: protection.bits(),
+        flags: flags.bits(),
         object: Handle::NONE,
         reserved: 0,
         offset: 0,
     };
+    map(&request)
+}
+
+/// A guard where the kernel places nothing by itself.
+fn guard() -> Result<u64, Errno> {
+    map_fixed(3 * PLACEMENT_END, Protection::empty(), MapFlags::GUARD)
+}
+
+/// Maps a page behind which nothing will be: the kernel places nothing so high by itself.
+fn page_before_hole() -> Result<u64, Errno> {
+    let protection = Protection::READ | Protection::WRITE;
+    map_fixed(2 * PLACEMENT_END, protection, MapFlags::empty())
+}
+
+#[allow(unsafe_code)]
+fn map(request: &MapRequest) -> Result<u64, Errno> {
     // SAFETY: `EXCLUSIVE` replaces nothing.
-    unsafe { syscall::mmap(&request) }
+    unsafe { syscall::mmap(request) }
 }

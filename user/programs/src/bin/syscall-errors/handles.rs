@@ -3,9 +3,11 @@
 use crate::Cases;
 use crate::fixture::Fixture;
 use alloc::vec::Vec;
+use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::process::LIMIT_READ;
 use dragonet_abi::time::FOREVER;
-use dragonet_abi::{Errno, Handle, SyscallNumber as N};
+use dragonet_abi::vmspace::RunState;
+use dragonet_abi::{Errno, Handle, Rights, SyscallNumber as N};
 
 /// A call with a handle at one place of its arguments, a handle of another kind, and one without rights.
 struct Taker {
@@ -44,6 +46,8 @@ pub fn add(fixture: &Fixture, cases: &mut Cases) {
             add("powerless", u64::from(handle.0), taker.refusal);
         }
     }
+    destroyed(fixture, cases);
+    oneself(fixture, cases);
     let powers = [
         (
             "BootModule",
@@ -64,6 +68,100 @@ pub fn add(fixture: &Fixture, cases: &mut Cases) {
             &[Errno::EPERM],
         );
     }
+}
+
+/// Every call on a vmspace that is gone.
+fn destroyed(fixture: &Fixture, cases: &mut Cases) {
+    let vmspace = u64::from(fixture.destroyed_vmspace.get().0);
+    let good = fixture.good();
+    // In the last page, which nobody else writes to.
+    let [at_once, for_ever] = [0, FOREVER].map(|timeout| {
+        let state = RunState {
+            timeout,
+            ..RunState::default()
+        };
+        fixture.run_state(&state, 3 * PAGE_SIZE + timeout % 2 * 512)
+    });
+    let calls: [(N, &[u64]); 9] = [
+        (N::VmspaceDestroy, &[vmspace]),
+        (N::VmspaceCtl, &[vmspace, 1, at_once]),
+        (N::VmspaceCtl, &[vmspace, 1, for_ever]),
+        (N::VmspaceMmap, &[vmspace, good]),
+        (N::VmspaceMunmap, &[vmspace, 0x1_0000, 4096]),
+        (N::VmspaceMprotect, &[vmspace, 0x1_0000, 4096, 1]),
+        (N::VmspaceMcontrol, &[vmspace, 0x1_0000, 4096, 3, 0]),
+        (N::VmspacePread, &[vmspace, good, 8, 0x1_0000]),
+        (N::VmspacePwrite, &[vmspace, good, 8, 0x1_0000]),
+    ];
+    for (number, arguments) in calls {
+        let name = alloc::format!("{number:?} destroyed vmspace");
+        cases.add(name, number, arguments, &[Errno::EBADF]);
+    }
+    let own = u64::from(fixture.own_vmspace.get().0);
+    cases.add(
+        "VmspaceDestroy of a process's own".into(),
+        N::VmspaceDestroy,
+        &[own],
+        &[Errno::EINVAL],
+    );
+}
+
+/// What the caller can do with itself, and what it cannot.
+fn oneself(fixture: &Fixture, cases: &mut Cases) {
+    let unstarted = u64::from(fixture.unstarted.get().0);
+    for (name, handle, lacking) in [
+        ("process", Handle::SELF_PROCESS, Rights::POST),
+        ("thread", Handle::SELF_THREAD, Rights::KILL),
+    ] {
+        let own = u64::from(handle.0);
+        let mut add = |what: &str, number: N, arguments: &[u64], expected| {
+            let name = alloc::format!("{number:?} of the own {name} {what}");
+            cases.add(name, number, arguments, expected);
+        };
+        let (refused, unknown, bad): (&[Errno], &[Errno], &[Errno]) =
+            (&[Errno::EPERM], &[Errno::EINVAL], &[Errno::EBADF]);
+        for rights in [lacking, Rights::VKERNEL] {
+            let rights = u64::from(rights.bits());
+            add("with more rights", N::HandleDuplicate, &[own, rights], refused);
+            add(
+                "with more rights",
+                N::ProcessGive,
+                &[unstarted, own, rights],
+                refused,
+            );
+        }
+        add(
+            "with unknown rights",
+            N::HandleDuplicate,
+            &[own, 1 << 31],
+            unknown,
+        );
+        add(
+            "with unknown rights",
+            N::ProcessGive,
+            &[unstarted, own, 1 << 31],
+            unknown,
+        );
+        add("to nobody", N::HandleInfo, &[own, 0], &[Errno::EFAULT]);
+        add("for good", N::HandleClose, &[own], bad);
+    }
+    // Each names the caller only where its kind is expected.
+    let (process, thread) = (
+        u64::from(Handle::SELF_PROCESS.0),
+        u64::from(Handle::SELF_THREAD.0),
+    );
+    cases.add(
+        "ThreadWait for the own process".into(),
+        N::ThreadWait,
+        &[process, 0],
+        &[Errno::EBADF],
+    );
+    cases.add(
+        "ProcessKill of the own thread".into(),
+        N::ProcessKill,
+        &[thread, 1],
+        &[Errno::EBADF],
+    );
 }
 
 fn takers(fixture: &Fixture) -> Vec<Taker> {

@@ -58,6 +58,8 @@ fn bad_addresses(fixture: &Fixture, taker: &Taker) -> Vec<(&'static str, u64)> {
         ("null", 0),
         ("unmapped", fixture.unmapped()),
         ("inaccessible", fixture.inaccessible()),
+        ("guard", fixture.guard()),
+        ("stack guard", fixture.stack_guard()),
         ("straddling", fixture.straddling(taker.size)),
         ("end of user space", USER_END),
         ("lower canonical border", 0x0000_7fff_ffff_fff8),

@@ -10,8 +10,10 @@ extern crate alloc;
 
 mod channels;
 mod limits;
+mod own_handles;
 mod processes;
 mod threads;
+mod vmspaces;
 mod waits;
 
 use dragonet_abi::Errno;
@@ -29,7 +31,8 @@ usage: torture-basics [--seed SEED] [--rounds ROUNDS] [--part PART]
 Creates and ends threads, processes and channels in a hurry and checks that nothing is left.
   -s, --seed SEED      repeat the run with this seed; default from the clock
   -n, --rounds ROUNDS  how often each part is run; default 4
-  -p, --part PART      only this part: threads, waits, channels, limits or processes";
+  -p, --part PART      only this part: threads, waits, channels, handles, vmspaces,
+                       limits or processes";
 
 const SYNTAX: Syntax = Syntax {
     values: "snpc",
@@ -39,10 +42,12 @@ const SYNTAX: Syntax = Syntax {
 
 type Part = fn(&mut Random) -> Result<(), Problem>;
 
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 7] = [
     ("threads", threads::run),
     ("waits", waits::run),
     ("channels", channels::run),
+    ("handles", own_handles::run),
+    ("vmspaces", vmspaces::run),
     ("limits", limits::run),
     ("processes", processes::run),
 ];

@@ -69,6 +69,7 @@ pub fn be_a_child(mode: &str) -> ExitCode {
         "memory" => memory(),
         "channel" => channels(),
         "vmspaces" => vmspaces(),
+        "self" => crate::own_handles::be_a_child(),
         _ => return ExitCode::USAGE,
     };
     match outcome {

@@ -10,8 +10,43 @@ use dragonet_rt::thread;
 const BURSTS: usize = 8;
 const THREADS: u64 = 24;
 
-/// Starts bursts of threads, some of which start another one, and adds up what they bring back.
+/// Bytes of a large stack, of which a thread uses most.
+const STACK: u64 = 1 << 20;
+
 pub fn run(random: &mut Random) -> Result<(), Problem> {
+    bursts(random)?;
+    deep_stacks()
+}
+
+/// Threads that reach far down their stacks, which grow for them.
+fn deep_stacks() -> Result<(), Problem> {
+    let threads: Vec<_> = (1..5)
+        .map(|number| {
+            thread::Builder::new().stack_size(STACK).spawn(move || {
+                let top = core::ptr::from_ref(&number).addr() as u64;
+                descend(number, top - STACK / 4 * 3)
+            })
+        })
+        .collect();
+    for thread in threads {
+        let intact = thread.map_err(doing("starting a thread"))?.join();
+        if intact != Some(true) {
+            return Err(Problem::Wrong("a thread lost what was on its stack".into()));
+        }
+    }
+    Ok(())
+}
+
+/// Puts `number` on the stack again and again, down to the address `until`. True if it is still there on the way back.
+fn descend(number: u64, until: u64) -> bool {
+    let frame = core::hint::black_box([number; 64]);
+    let here = core::ptr::from_ref(&frame).addr() as u64;
+    let below = here < until || descend(number, until);
+    below && core::hint::black_box(frame).iter().all(|&word| word == number)
+}
+
+/// Starts bursts of threads, some of which start another one, and adds up what they bring back.
+fn bursts(random: &mut Random) -> Result<(), Problem> {
     for _ in 0..BURSTS {
         let counter = Arc::new(AtomicU64::new(0));
         let mut threads = Vec::new();
