@@ -19,7 +19,7 @@ pub const TESTS: &[Test] = &[
         run: bounds,
     },
     Test {
-        name: "mm::regression_29a18051da_a_share_count_at_its_end_does_not_overflow",
+        name: "mm::29a18051da_a_share_count_at_its_end_does_not_overflow",
         run: full_count,
     },
 ];

@@ -7,6 +7,7 @@ use crate::pmap::{Commit, Target};
 use crate::vm::Fork;
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
+use dragonet_abi::layout::STACK_STEP;
 use dragonet_abi::memory::{Advice, Inheritance, Vpte};
 
 const BASE: u64 = 0x1000_0000;
@@ -338,6 +339,85 @@ pub fn inheritance() -> Result<(), &'static str> {
         demand!(
             read(&grandchild, BASE + 4 * PAGE) == Some(0) && read(&grandchild, BASE) == Some(100),
             "inheritance is not inherited"
+        );
+        Ok(())
+    })
+}
+
+/// Guards and what a stack has not grown to are inherited as they are, and both stacks grow on their own.
+pub fn stacks() -> Result<(), &'static str> {
+    const STACK: u64 = 16 * STACK_STEP;
+    const TOP: u64 = BASE + STACK;
+    let reserved = |flag: MapFlags, protection: Protection, length: u64, address: u64| MapArguments {
+        length,
+        protection,
+        flags: anonymous(address, 1).flags | flag,
+        ..anonymous(address, 1)
+    };
+    accounted(|| {
+        let parent = space()?;
+        map(&parent, &reserved(MapFlags::STACK, READ_WRITE, STACK, BASE))?;
+        map(
+            &parent,
+            &reserved(MapFlags::GUARD, Protection::empty(), PAGE, TOP),
+        )?;
+        let at = |step: u64| TOP - step * STACK_STEP + 8;
+        demand!(
+            write(&parent, at(1), 1) && write(&parent, at(3), 3),
+            "a stack does not grow"
+        );
+        let child = child_of(&parent)?;
+        let grandchild = child_of(&child)?;
+        for space in [&parent, &child, &grandchild] {
+            demand!(
+                read(space, at(1)) == Some(1) && read(space, at(3)) == Some(3),
+                "a stack is not copied"
+            );
+            demand!(
+                read(space, TOP).is_none() && read(space, BASE).is_none(),
+                "a guard is not inherited"
+            );
+        }
+        for (value, space) in (10..).zip([&grandchild, &parent, &child]) {
+            demand!(
+                write(space, at(3), value) && write(space, at(6), value) && write(space, at(15), value),
+                "a copied stack does not grow"
+            );
+        }
+        for (value, space) in (10..).zip([&grandchild, &parent, &child]) {
+            demand!(
+                [3, 6, 15]
+                    .iter()
+                    .all(|&step| read(space, at(step)) == Some(value))
+                    && read(space, at(1)) == Some(1),
+                "stacks are not of their own"
+            );
+        }
+        // Any inheritance is possible for reserved addresses, so that a whole stack can be left out or begin anew.
+        demand!(
+            parent.set_inheritance(BASE, STACK + PAGE, Inheritance::Share) == Err(Errno::EINVAL),
+            "a stack is shared"
+        );
+        demand!(
+            parent
+                .set_inheritance(BASE, STACK + PAGE, Inheritance::Zero)
+                .is_ok(),
+            "a stack cannot begin anew"
+        );
+        let fresh = child_of(&parent)?;
+        demand!(
+            read(&fresh, at(1)) == Some(0) && write(&fresh, at(15), 1) && read(&fresh, TOP).is_none(),
+            "a stack does not begin anew"
+        );
+        demand!(
+            parent
+                .set_inheritance(BASE, STACK + PAGE, Inheritance::None)
+                .is_ok(),
+            "a stack cannot be left out"
+        );
+        demand!(
+            child_of(&parent)?.statistics().entries == 0,
+            "a stack is not left out"
         );
         Ok(())
     })

@@ -94,6 +94,10 @@ pub const TESTS: &[Test] = &[
         run: locks::separate,
     },
     Test {
+        name: "vm::owners_of_one_page_have_no_lock_in_common",
+        run: locks::owners,
+    },
+    Test {
         name: "vm::untouched_memory_is_zero_and_takes_nothing",
         run: sharing::lazy,
     },
@@ -138,6 +142,10 @@ pub const TESTS: &[Test] = &[
         run: fork::inheritance,
     },
     Test {
+        name: "vm::a_copied_stack_grows_by_itself",
+        run: fork::stacks,
+    },
+    Test {
         name: "vm::a_fork_that_fails_leaves_nothing",
         run: fork::refused,
     },
@@ -146,15 +154,15 @@ pub const TESTS: &[Test] = &[
         run: fork::dropped,
     },
     Test {
-        name: "vm::regression_381893162d_a_source_may_change_and_go_during_a_fork",
+        name: "vm::381893162d_a_source_may_change_and_go_during_a_fork",
         run: fork::changing_source,
     },
     Test {
-        name: "vm::regression_7a45978d5d_every_way_to_write_copies_first",
+        name: "vm::7a45978d5d_every_way_to_write_copies_first",
         run: fork_storm::ways_to_write,
     },
     Test {
-        name: "vm::regression_c50e690bc7_a_vmspace_that_is_used_again_shows_nothing_old",
+        name: "vm::c50e690bc7_a_vmspace_that_is_used_again_shows_nothing_old",
         run: fork_storm::used_again,
     },
     Test {

@@ -75,6 +75,26 @@ fn forks(fixture: &Fixture, cases: &mut Cases) {
         &[empty, own],
         &[Errno::EBUSY],
     );
+    let destroyed = number(&fixture.destroyed_vmspace);
+    let gone: &[Errno] = &[Errno::EBADF];
+    add(
+        "of a destroyed vmspace",
+        N::VmspaceFork,
+        &[destroyed, empty],
+        gone,
+    );
+    add(
+        "over a destroyed vmspace",
+        N::VmspaceFork,
+        &[own, destroyed],
+        gone,
+    );
+    add(
+        "of a destroyed vmspace",
+        N::VmspaceMinherit,
+        &[destroyed, fixture.good(), PAGE_SIZE, 2],
+        gone,
+    );
     let lacking = [
         ("MANAGE on the source", &fixture.readable_vmspace),
         ("READ on the source", &fixture.managed_vmspace),
