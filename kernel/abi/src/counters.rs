@@ -102,6 +102,10 @@ counters! {
         PageCopied = "pages_copied";
         /// Pages mapped beside the one that faulted, because they were there.
         PageMappedAround = "pages_mapped_around";
+        /// Pages that a fork gave a further owner.
+        PageShared = "pages_shared_by_fork";
+        /// Pages that had been shared by a fork and were made writable in place for the last owner.
+        PageReused = "pages_reused_in_place";
     }
     /// Switches between address spaces.
     Spaces = "address spaces" {

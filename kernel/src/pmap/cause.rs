@@ -19,6 +19,8 @@ pub enum Cause {
     Replace,
     /// A private copy takes the page's place.
     Copy,
+    /// The address space is copied, and its private pages become read-only.
+    Fork,
 }
 
 impl Cause {
@@ -32,6 +34,7 @@ impl Cause {
             Cause::DontNeed => Counter::InvalidateDontNeed,
             Cause::Replace => Counter::InvalidateReplace,
             Cause::Copy => Counter::InvalidateCopy,
+            Cause::Fork => Counter::InvalidateFork,
         }
     }
 }

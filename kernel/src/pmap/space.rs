@@ -272,16 +272,33 @@ impl Pmap {
 
     /// Takes from all translations of `range` what is not in `keep`, in the table and on every CPU.
     pub fn narrow(&self, range: &Range<u64>, keep: Protection, cause: Cause) {
-        let mut interlock = self.interlock.lock();
-        self.invalidate(&mut interlock, range);
-        let owed = self.table().narrow(range, keep);
-        owed.discharge(|set| self.flush(&interlock, set, cause));
+        self.narrow_after(keep, cause, || (range.clone(), ()));
     }
 
     /// Drops `set` on every CPU that may hold it. The lock is held.
     fn flush(&self, interlock: &SpinLockGuard<'_, Interlock>, set: &FlushSet, cause: Cause) {
         counters::count(cause.counter());
         cpu::flush(interlock.irqs(), self, set);
+    }
+
+    /// Runs `change`, which makes it wrong to use what is not in `keep` in the range that it returns, and takes that from the
+    /// translations there, in the table and on every CPU. Nothing is done for an empty range.
+    pub fn narrow_after<R>(
+        &self,
+        keep: Protection,
+        cause: Cause,
+        change: impl FnOnce() -> (Range<u64>, R),
+    ) -> R {
+        let mut interlock = self.interlock.lock();
+        let (range, result) = change();
+        if !range.is_empty() {
+            let owed = self.table().narrow(&range, keep);
+            owed.discharge(|set| self.flush(&interlock, set, cause));
+            // Not earlier: whoever takes a stamp from here on sees the change, and a page that it copies is written by nobody through
+            // what was there before.
+            self.invalidate(&mut interlock, &range);
+        }
+        result
     }
 
     /// Copies from a mapped page, from `address` to at most the end of its page, and returns how much. `None` if the page is not

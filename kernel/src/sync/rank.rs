@@ -37,6 +37,8 @@ ranks! {
     VmspaceMap,
     /// Page tables of one vmspace.
     Pmap,
+    /// Pages that leave one page tree.
+    PageTree,
     /// Bindings of interrupt lines.
     Interrupt,
     /// Registers of the I/O APICs.

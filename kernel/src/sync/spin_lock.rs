@@ -3,6 +3,7 @@
 use super::rank::{Noted, Rank};
 use super::record;
 use crate::arch::irq::{IrqGuard, IrqsOff};
+use core::fmt;
 use core::ops::{Deref, DerefMut};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
@@ -10,6 +11,13 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 pub struct SpinLock<T> {
     inner: SpinMutex<T>,
     rank: Rank,
+}
+
+impl<T> fmt::Debug for SpinLock<T> {
+    /// Without what is inside, which would need the lock.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "SpinLock({:?})", self.rank)
+    }
 }
 
 impl<T> SpinLock<T> {

@@ -5,10 +5,10 @@ use super::user_slice::{PIECE, zeroed};
 use super::{Call, Outcome};
 use crate::proc::{Entry, GuestVmspace, Object};
 use crate::sched;
-use crate::vm::copy;
+use crate::vm::{Fork, copy};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use dragonet_abi::memory::{Advice, MapRequest};
+use dragonet_abi::memory::{Advice, Inheritance, MapRequest};
 use dragonet_abi::vmspace::{EntryInfo, VMSPACE_CTL_RUN};
 use dragonet_abi::{Errno, Rights};
 
@@ -169,4 +169,28 @@ pub fn entries(call: &Call) -> Result<u64, Errno> {
         copy::write(buffer + (number * size_of::<EntryInfo>()) as u64, row)?;
     }
     Ok(rows.len() as u64)
+}
+
+/// `vmspace_fork(source, target)`.
+pub fn fork(call: &Call) -> Result<u64, Errno> {
+    let source = vmspace_object(call, Rights::READ | Rights::MANAGE)?;
+    let target = call.object(1, Object::vmspace, Rights::MANAGE)?;
+    let mut fork = Fork::new(source.vmspace()?, target.vmspace()?)?;
+    while fork.step()? {
+        if call.thread.must_go() {
+            return Err(Errno::EINTR);
+        }
+        sched::offer();
+    }
+    fork.finish().map(|()| 0)
+}
+
+/// `vmspace_minherit(vmspace, address, length, inheritance)`.
+pub fn minherit(call: &Call) -> Result<u64, Errno> {
+    let vmspace = vmspace_object(call, Rights::MANAGE)?;
+    let inheritance = Inheritance::from_number(call.argument(3)).ok_or(Errno::EINVAL)?;
+    vmspace
+        .vmspace()?
+        .set_inheritance(call.argument(1), call.argument(2), inheritance)
+        .map(|()| 0)
 }

@@ -66,11 +66,11 @@ fn describe(entry: &Entry<&Region>) -> EntryInfo {
         Role::Guard => EntryKind::Guard,
         Role::Ungrown => EntryKind::Ungrown,
         _ if region.root.is_some() => EntryKind::Vpagetable,
-        _ if region.overlay.is_some() || region.object.is_private() => EntryKind::Private,
+        _ if region.own_pages().is_some() => EntryKind::Private,
         _ => EntryKind::Shared,
     };
     let mut flags = EntryFlags::empty();
-    flags.set(EntryFlags::ANONYMOUS, region.object.is_private());
+    flags.set(EntryFlags::ANONYMOUS, region.object.private_pages().is_some());
     flags.set(EntryFlags::COPY_ON_WRITE, region.overlay.is_some());
     flags.set(EntryFlags::MODULE, !region.object.is_writable());
     let reserved = matches!(region.role, Role::Guard | Role::Ungrown);

@@ -12,6 +12,7 @@ mod around;
 #[allow(unsafe_code)]
 pub mod copy;
 mod fault;
+mod fork;
 mod inspect;
 mod large;
 mod object;
@@ -23,6 +24,7 @@ mod vmspace;
 mod vpage;
 
 pub use fault::{Access, FaultError};
+pub use fork::Fork;
 pub use object::MemoryObject;
 pub use vmspace::{MapArguments, Vmspace, WordKey};
 

@@ -2,11 +2,10 @@
 
 use super::OBJECTS;
 use crate::debug::counters;
-use crate::mm::frame::{self, Frame, OwnedFrames};
+use crate::mm::frame::{self, Frame};
 use crate::mm::physical::{self, ModuleMemory};
-use crate::mm::{Discard, PageTree};
+use crate::mm::{Account, Discard, PageTree};
 use alloc::sync::Arc;
-use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
@@ -21,7 +20,8 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 pub(super) enum Backing {
     /// Owned, zero-filled when first touched, never taken away while the object lives.
     Anonymous(PageTree),
-    /// The same, private to one vmspace, which can drop pages of it.
+    /// The same, private to one vmspace, which can drop pages of it. Its pages, but not itself, can be shared with the
+    /// private objects of other vmspaces until somebody writes to them.
     Private(PageTree),
     /// A boot module: memory that was there from the start, never written, never freed.
     Module(ModuleMemory),
@@ -60,20 +60,32 @@ impl MemoryObject {
         })
     }
 
-    /// Zeroes of `size` bytes, rounded up to pages; they take memory when they are touched.
+    /// Zeroes of `size` bytes, rounded up to pages; they take memory when they are touched, and nobody is charged for it.
     ///
     /// # Errors
     /// EINVAL for 0; ENOMEM above [`MAX_OBJECT_SIZE`] or when memory is low.
     pub fn anonymous(size: u64) -> Result<Arc<Self>, Errno> {
+        Self::of_zeroes(size, None)
+    }
+
+    /// The same, charged to whoever creates it, whoever touches it.
+    ///
+    /// # Errors
+    /// As [`Self::anonymous`].
+    pub fn anonymous_for(size: u64, account: &Arc<Account>) -> Result<Arc<Self>, Errno> {
+        Self::of_zeroes(size, Some(account.clone()))
+    }
+
+    fn of_zeroes(size: u64, account: Option<Arc<Account>>) -> Result<Arc<Self>, Errno> {
         let size = rounded(size)?;
-        let pages = PageTree::new(size / PAGE_SIZE, Discard::Never)?;
+        let pages = PageTree::new(size / PAGE_SIZE, Discard::Never, account)?;
         Ok(Self::create(size, Backing::Anonymous(pages)))
     }
 
     /// The same for the private memory of one vmspace.
-    pub(super) fn private(size: u64) -> Result<Arc<Self>, Errno> {
+    pub(super) fn private(size: u64, account: &Arc<Account>) -> Result<Arc<Self>, Errno> {
         let size = rounded(size)?;
-        let pages = PageTree::new(size / PAGE_SIZE, Discard::Allowed)?;
+        let pages = PageTree::new(size / PAGE_SIZE, Discard::Allowed, Some(account.clone()))?;
         Ok(Self::create(size, Backing::Private(pages)))
     }
 
@@ -126,7 +138,7 @@ impl MemoryObject {
     /// Pages of memory that the object owns now.
     pub fn resident_pages(&self) -> u64 {
         match &self.backing {
-            Backing::Anonymous(pages) | Backing::Private(pages) => pages.resident() as u64,
+            Backing::Anonymous(pages) | Backing::Private(pages) => pages.resident(),
             Backing::Module(_) | Backing::Device(..) | Backing::Nothing => 0,
         }
     }
@@ -139,11 +151,6 @@ impl MemoryObject {
     /// True if the object can hold a virtual page table.
     pub(super) fn is_anonymous(&self) -> bool {
         matches!(self.backing, Backing::Anonymous(_))
-    }
-
-    /// True if the object belongs to one vmspace, which can drop its pages.
-    pub(super) fn is_private(&self) -> bool {
-        matches!(self.backing, Backing::Private(_))
     }
 
     /// True if it can be mapped privately.
@@ -211,12 +218,12 @@ impl MemoryObject {
         }
     }
 
-    /// The page of memory at `index` if it is there.
+    /// The page at `index` if it is there, of memory that is not private.
     pub(super) fn resident_page(&self, index: u64) -> Option<PhysAddr> {
         match &self.backing {
-            Backing::Anonymous(pages) | Backing::Private(pages) => pages.get(index),
+            Backing::Anonymous(pages) => pages.get(index),
             Backing::Module(module) => module.page(index),
-            Backing::Device(..) | Backing::Nothing => None,
+            Backing::Private(_) | Backing::Device(..) | Backing::Nothing => None,
         }
     }
 
@@ -237,30 +244,11 @@ impl MemoryObject {
         Ok(())
     }
 
-    /// Builds the way for [`Self::insert`].
-    ///
-    /// # Errors
-    /// ENOMEM; ERANGE beyond the end.
-    pub(super) fn prepare(&self, index: u64) -> Result<(), Errno> {
+    /// The pages of an object that belongs to one vmspace, which can drop, share and replace them.
+    pub(super) fn private_pages(&self) -> Option<&PageTree> {
         match &self.backing {
-            Backing::Anonymous(pages) | Backing::Private(pages) => pages.prepare(index),
-            Backing::Module(_) | Backing::Device(..) | Backing::Nothing => Err(Errno::EACCES),
-        }
-    }
-
-    /// Puts a page at `index`; false, and the page is freed, if there is one.
-    pub(super) fn insert(&self, index: u64, page: Frame) -> bool {
-        match &self.backing {
-            Backing::Anonymous(pages) | Backing::Private(pages) => pages.insert(index, page).is_ok(),
-            Backing::Module(_) | Backing::Device(..) | Backing::Nothing => false,
-        }
-    }
-
-    /// Takes pages of private memory out, up to `most`, and returns where it stopped. Nothing for other objects.
-    pub(super) fn take(&self, range: Range<u64>, most: usize, taken: &mut OwnedFrames) -> u64 {
-        match &self.backing {
-            Backing::Private(pages) => pages.take(range, most, taken),
-            _ => range.end,
+            Backing::Private(pages) => Some(pages),
+            _ => None,
         }
     }
 }

@@ -84,6 +84,10 @@ pub const ALL: &[Scenario] = &[
     // Virtual page tables.
     qemu("vpagetable-basic").exec("vpagetable-basic").prints(&["23", "23", "caught exception 14", PASSED]),
 
+    // Copies of a program's memory, and limits of it.
+    qemu("fork-basic").smp(4).exec("fork-basic").prints(&["both sides begin alike and diverge ... ok", PASSED]),
+    qemu("fork-basic-1-cpu").smp(1).exec("fork-basic").prints(&["threads go on while copies are made ... ok", PASSED]),
+
     // System calls with all kinds of wrong arguments; programs that misbehave die alone, with a reason; threads, waits,
     // channels and processes in a hurry.
     qemu("syscall-errors").smp(4).exec("syscall-errors").prints(&[" ... ok", PASSED]),

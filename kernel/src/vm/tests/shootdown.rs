@@ -23,26 +23,26 @@ const DURATION: u64 = SECONDS / 2;
 
 static SPACE: SpinLock<Option<Arc<Vmspace>>> = SpinLock::new(Rank::Umtx, None);
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
-static STOP: AtomicBool = AtomicBool::new(false);
+pub static STOP: AtomicBool = AtomicBool::new(false);
 /// What the driver has made true.
-static SAID: AtomicU64 = AtomicU64::new(0);
+pub static SAID: AtomicU64 = AtomicU64::new(0);
 /// Accesses through stale translations.
-static STALE: AtomicU64 = AtomicU64::new(0);
+pub static STALE: AtomicU64 = AtomicU64::new(0);
 /// Accesses that went through.
 static ACCESSES: AtomicU64 = AtomicU64::new(0);
 
-fn current_space() -> Option<Arc<Vmspace>> {
+pub fn current_space() -> Option<Arc<Vmspace>> {
     SPACE.lock().clone()
 }
 
 /// Loads the vmspace, or nothing, on this CPU.
-pub(super) fn enter(space: Option<&Vmspace>) {
+pub fn enter(space: Option<&Vmspace>) {
     let guard = IrqGuard::new();
     pmap::switch_to(guard.witness(), space);
 }
 
 /// What a thread on another CPU does until told to stop: `access` with the vmspace loaded.
-fn work(access: fn(&Vmspace)) {
+pub fn work(access: fn(&Vmspace)) {
     let Some(space) = current_space() else { return };
     enter(Some(&space));
     RUNNING.fetch_add(1, Ordering::SeqCst);
@@ -57,7 +57,7 @@ fn work(access: fn(&Vmspace)) {
 }
 
 /// Reads a word through the MMU; `None` if the address is not mapped.
-fn load(space: &Vmspace, address: u64) -> Option<u64> {
+pub fn load(space: &Vmspace, address: u64) -> Option<u64> {
     loop {
         if let Ok(value) = copy::read(address) {
             ACCESSES.fetch_add(1, Ordering::Relaxed);
@@ -85,7 +85,7 @@ fn watch(space: &Vmspace, stale: fn(u64, u64) -> bool) {
 }
 
 /// Writes a word through the MMU; false if the address cannot be written.
-pub(super) fn store(space: &Vmspace, address: u64, value: u64) -> bool {
+pub fn store(space: &Vmspace, address: u64, value: u64) -> bool {
     loop {
         if copy::write(address, &value).is_ok() {
             ACCESSES.fetch_add(1, Ordering::Relaxed);
@@ -98,7 +98,7 @@ pub(super) fn store(space: &Vmspace, address: u64, value: u64) -> bool {
 }
 
 /// Runs `worker` on every CPU but this one and `round` here, with rising numbers, for a while.
-fn oracle(
+pub fn oracle(
     space: &Arc<Vmspace>,
     worker: fn(),
     mut round: impl FnMut(u64) -> Result<(), &'static str>,
@@ -149,14 +149,14 @@ fn oracle(
 }
 
 /// Passes a little time. Without the PAUSE instruction, which emulators take for an invitation to do something else.
-fn pause(steps: u64) {
+pub fn pause(steps: u64) {
     for step in 0..10 * steps {
         core::hint::black_box(step);
     }
 }
 
 /// Waits on this CPU, with interrupts on.
-fn wait_for(done: impl Fn() -> bool) -> bool {
+pub fn wait_for(done: impl Fn() -> bool) -> bool {
     let end = clock::now() + 20 * SECONDS;
     while !done() {
         if clock::now() > end {

@@ -2,7 +2,7 @@
 
 use super::raw::call;
 use crate::OwnedHandle;
-use dragonet_abi::memory::{Advice, MapRequest, Protection, Vpte};
+use dragonet_abi::memory::{Advice, Inheritance, MapRequest, Protection, Vpte};
 use dragonet_abi::vmspace::{EntryInfo, RunState, VMSPACE_CTL_RUN};
 use dragonet_abi::{Errno, Handle, SyscallNumber};
 
@@ -154,4 +154,35 @@ pub fn vmspace_entries(vmspace: Handle, address: u64, rows: &mut [EntryInfo]) ->
     ];
     // SAFETY: the kernel writes at most `rows.len()` records, any bit pattern of which is valid.
     unsafe { call(SyscallNumber::VmspaceEntries, arguments) }.map(|count| count as usize)
+}
+
+/// Fills the empty vmspace `target` with a copy of `source`. Private memory is copied when one side writes to it.
+///
+/// # Errors
+/// `EBADF`, `EPERM` (READ and MANAGE on the source, MANAGE on the target), `EINVAL` if both are one, `EBUSY` if the target is not
+/// empty, `ENOMEM`.
+pub fn vmspace_fork(source: Handle, target: Handle) -> Result<(), Errno> {
+    // SAFETY: the source's contents stay as they are; a target with memory that somebody relies on is refused.
+    unsafe {
+        call(
+            SyscallNumber::VmspaceFork,
+            [u64::from(source.0), u64::from(target.0)],
+        )
+    }
+    .map(drop)
+}
+
+/// As `minherit`, for a vmspace.
+///
+/// # Errors
+/// `EBADF`, `EPERM` (MANAGE), and those of `minherit`.
+pub fn vmspace_minherit(
+    vmspace: Handle,
+    address: u64,
+    length: u64,
+    inheritance: Inheritance,
+) -> Result<(), Errno> {
+    let arguments = [u64::from(vmspace.0), address, length, inheritance as u64];
+    // SAFETY: the call changes no memory.
+    unsafe { call(SyscallNumber::VmspaceMinherit, arguments) }.map(drop)
 }
