@@ -34,7 +34,7 @@ pub(super) fn page(region: &Region, entry: &Range<u64>, page: u64) -> Option<(u6
 }
 
 /// A free place for a mapping of `length` bytes in which large pages fit. `None` if it has none, or there is no such place.
-pub(super) fn place(map: &Map<Region>, region: &Region, length: u64) -> Option<u64> {
+pub(super) fn place(map: &mut Map<Region>, region: &Region, length: u64) -> Option<u64> {
     let most = length.checked_add(SIZE).filter(|_| length >= SIZE)?;
     let (physical, _) = region
         .object

@@ -141,7 +141,7 @@ impl Vmspace {
             let hint = checked_range(arguments.address, length).ok();
             match hint.filter(|range| map.is_free(range.clone())) {
                 Some(range) => range.start,
-                None => large::place(&map, &region, length)
+                None => large::place(&mut map, &region, length)
                     .or_else(|| map.find_gap(length, PLACEMENT_START..PLACEMENT_END))
                     .ok_or(Errno::ENOMEM)?,
             }
