@@ -122,10 +122,10 @@ impl Stage {
         })
     }
 
-    fn entry(&self, page: u64, level: u8) -> Outcome<&AtomicU64> {
-        self.table
-            .entry(&self.ram, SPACE + page * PAGE_SIZE, level)
-            .map_err(doing("finding an entry"))
+    /// The entry of a page, found through a directory that may be invalid.
+    fn leaf(&self, directory: u64, page: u64) -> Outcome<&AtomicU64> {
+        let table = Vpte(directory).offset();
+        self.ram.word(table + 8 * page).map_err(doing("finding an entry"))
     }
 
     /// One access as a user or by a call, compared with the model.
@@ -156,7 +156,7 @@ impl Stage {
             };
             Seen::of(&run(guest.vmspace(), registers, random)?)
         };
-        let marks = self.entry(page, 1)?.load(Ordering::SeqCst) & MARKS;
+        let marks = self.leaf(directory, page)?.load(Ordering::SeqCst) & MARKS;
         let reached = verdict(directory, leaf, access);
         let contents = match (access, reached) {
             (Access::Store, Ok(frame)) => self.ram.load(frame + WORDS + 8 * member),
@@ -203,7 +203,10 @@ impl Stage {
             let before = self.directory.load(Ordering::SeqCst);
             let changed = Vpte(before).offset() | rights(random);
             self.directory.store(changed, Ordering::SeqCst);
-            let real = self.entry(0, 2)?.swap(changed, Ordering::SeqCst);
+            let real = self.table.entry(&self.ram, SPACE, 2);
+            let real = real
+                .map_err(doing("finding the directory"))?
+                .swap(changed, Ordering::SeqCst);
             demand!(real & Vpte::DIRTY == 0, "a directory is marked dirty: {real:#x}");
             for (allowed, leaf) in allowed.iter_mut().zip(&self.leaves) {
                 allowed.add(changed, leaf.load(Ordering::SeqCst));
@@ -215,12 +218,7 @@ impl Stage {
                 _ => random.below(FRAMES) * PAGE_SIZE,
             };
             let changed = frame | rights(random);
-            // The entry is found through the directory, which may be invalid: by its place in the table.
-            let table = Vpte(self.directory.load(Ordering::SeqCst)).offset();
-            let place = self
-                .ram
-                .word(table + 8 * page)
-                .map_err(doing("finding an entry"))?;
+            let place = self.leaf(self.directory.load(Ordering::SeqCst), page)?;
             let known = self.leaves[page as usize].swap(changed, Ordering::SeqCst);
             let real = place.swap(changed, Ordering::SeqCst);
             let was = &mut allowed[page as usize];

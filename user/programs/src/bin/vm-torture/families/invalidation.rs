@@ -2,8 +2,8 @@
 //! program follow them. A walk that began before an invalidation must not enter its result after it (DragonFly BSD, commit fc531fbc3f).
 //!
 //! Each page shows a word that only grows: the next value is written to another page of the memory, the entry set to it, the entry
-//! invalidated, the value published. Now and then the whole table moves, and the old one is filled with poison. A helper
-//! invalidates at random beside the leader, so that two invalidations of one page meet.
+//! invalidated, the value published. Now and then the whole table moves, and the old one is filled with poison, in which
+//! no walk may leave a mark. A helper invalidates at random beside the leader, so that two invalidations of one page meet.
 
 use crate::demand;
 use crate::problem::{Outcome, doing};
@@ -17,6 +17,7 @@ use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::{Advice, MapFlags, MapRequest, Protection, Vpte};
 use dragonet_programs::random::Random;
 use dragonet_programs::vm::{ALLOW, Guest, PageTable, Ram, fixed};
+use dragonet_rt::syscall;
 use dragonet_rt::window::Window;
 
 const OWNER: u8 = 1;
@@ -100,6 +101,23 @@ impl Stage {
         Ok(())
     }
 
+    /// The kernel walks for a vmspace that this CPU does not run, so that no interrupt tells it of invalidations.
+    fn read_guest(&self, random: &mut Random) -> Outcome {
+        for _ in 0..50 {
+            let guest = &self.guests[random.below(self.guests.len() as u64) as usize];
+            let page = random.below(PAGES);
+            let address = SPACE + page * PAGE_SIZE;
+            let load = || {
+                let mut bytes = [0; 8];
+                syscall::vmspace_pread(guest.vmspace(), &mut bytes, address)
+                    .map_err(doing("reading a guest"))?;
+                Ok(u64::from_le_bytes(bytes))
+            };
+            self.limits.look(page, address, load)?;
+        }
+        Ok(())
+    }
+
     fn look_here(&self, random: &mut Random) -> Outcome {
         for _ in 0..500 {
             let page = random.below(PAGES);
@@ -166,6 +184,12 @@ impl Changes {
         let old = Vpte(directory.load(Ordering::SeqCst)).offset();
         let word = |offset| stage.ram.word(offset).map_err(doing("finding an entry"));
         for index in 0..PAGES {
+            // Nobody can have walked the table since it was filled with poison.
+            let poison = word(self.spare + 8 * index)?.load(Ordering::SeqCst);
+            demand!(
+                poison == 0 || poison == self.poison | ALLOW,
+                "entry {index} of a table that was taken away became {poison:#x}"
+            );
             let entry = word(old + 8 * index)?.load(Ordering::SeqCst);
             word(self.spare + 8 * index)?.store(entry & !(Vpte::ACCESSED | Vpte::DIRTY), Ordering::SeqCst);
         }
@@ -203,7 +227,8 @@ pub fn play(team: &mut Team) -> Outcome {
     let mut changes = Changes::new(&stage)?;
     for number in 0..team.helpers() {
         let stage = Arc::clone(&stage);
-        match number % 4 {
+        match number % 5 {
+            0 => team.helper("who reads", move |random| stage.read_guest(random))?,
             1 => team.helper("who looks", move |random| stage.look_here(random))?,
             3 => team.helper("who invalidates", move |random| {
                 let (page, pages) = (random.below(PAGES), 1 + random.below(LENGTH / PAGE_SIZE - PAGES));

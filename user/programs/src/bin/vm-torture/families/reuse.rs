@@ -111,7 +111,9 @@ impl Member {
         for page in 0..pages {
             sign(page)?;
         }
-        thread::yield_now();
+        if random.below(8) == 0 {
+            thread::yield_now();
+        }
         if random.below(4) == 0 {
             // Private pages are forgotten; shared ones stay.
             let dropped = random.below(pages);
