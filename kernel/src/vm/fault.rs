@@ -187,8 +187,7 @@ impl Vmspace {
             (Some(root), _) => {
                 let index = region.offset + distance;
                 let fault = (page, stamp);
-                let Some(found) =
-                    vpage::translate(self.pmap(), fault, &region.object, root, index, access)?
+                let Some(found) = vpage::translate(self.pmap(), fault, &region.object, root, index, access)?
                 else {
                     return Ok(Attempt::Again);
                 };

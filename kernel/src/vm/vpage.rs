@@ -41,9 +41,8 @@ pub(super) fn translate(
         write: access.write,
         execute: access.execute,
     };
-    let walk = |interlock: &_| {
-        vpagetable::walk_since(interlock, stamp, place, &Table(pages), root.0, index, wanted)
-    };
+    let walk =
+        |interlock: &_| vpagetable::walk_since(interlock, stamp, place, &Table(pages), root.0, index, wanted);
     let Some(outcome) = pmap.with_interlock(walk) else {
         return Ok(None);
     };

@@ -97,13 +97,21 @@ fn a_walk_that_is_overtaken_by_an_invalidation_touches_nothing() {
     let walked = |interlock: &Interlock, stamp: Stamp| {
         let object = four_levels(ALLOW);
         let outcome = walk_since(interlock, stamp, place, &object, ROOT, ADDRESS, WRITE);
-        let marks = object.words.into_inner().into_values().any(|entry| entry & AD != 0);
+        let marks = object
+            .words
+            .into_inner()
+            .into_values()
+            .any(|entry| entry & AD != 0);
         (outcome.map(|outcome| outcome.is_ok()), marks)
     };
     let before = interlock.stamp();
     assert_eq!(walked(&interlock, before), (Some(true), true));
     interlock.invalidate(&(place + 4096..place + 8192));
-    assert_eq!(walked(&interlock, before), (Some(true), true), "the next page is another matter");
+    assert_eq!(
+        walked(&interlock, before),
+        (Some(true), true),
+        "the next page is another matter"
+    );
     interlock.invalidate(&(place..place + 4096));
     assert_eq!(walked(&interlock, before), (None, false));
     assert_eq!(walked(&interlock, interlock.stamp()), (Some(true), true));

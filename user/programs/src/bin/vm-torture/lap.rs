@@ -9,8 +9,8 @@ use dragonet_programs::random::Random;
 use dragonet_rt::{ExitCode, eprintln, println, time};
 
 /// Shortest round, and by how much a round may be longer, in milliseconds.
-const ROUND: u64 = 300;
-const LONGER: u64 = 500;
+const ROUND: u64 = 200;
+const LONGER: u64 = 400;
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug)]

@@ -74,8 +74,14 @@ fn is_running(team: &Leader) -> bool {
     syscall::thread_wait(team.handle(), 0).is_err()
 }
 
-/// Families and sizes of the teams.
+/// Families and sizes of the teams. The families take turns in an order that the seed decides, so that a run of as many rounds plays all.
 fn deal(round: Round, threads: u64, only: Option<usize>) -> Vec<(usize, u64)> {
+    let count = families::ALL.len();
+    let mut order: Vec<usize> = (0..count).collect();
+    let mut random = Random::new(round.seed);
+    for place in (1..count).rev() {
+        order.swap(place, random.below(place as u64 + 1) as usize);
+    }
     let mut random = Random::new(round.seed ^ Random::new(round.number).next_number());
     let mut left = threads.max(SMALLEST);
     let mut teams = Vec::new();
@@ -85,8 +91,9 @@ fn deal(round: Round, threads: u64, only: Option<usize>) -> Vec<(usize, u64)> {
         if left - size < SMALLEST {
             size = left;
         }
-        let any = random.below(families::ALL.len() as u64) as usize;
-        teams.push((only.unwrap_or(any), size));
+        // Teams of one round are half an order apart.
+        let turn = round.number as usize + teams.len() * (count / 2);
+        teams.push((only.unwrap_or(order[turn % count]), size));
         left -= size;
     }
     teams
