@@ -25,7 +25,7 @@ pub mod log;
 pub mod memory;
 mod panic;
 pub mod process;
-mod start_block;
+pub mod start_block;
 pub mod startup;
 pub mod supervisor_protocol;
 pub mod sync;

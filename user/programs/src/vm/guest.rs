@@ -85,6 +85,15 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// A new vmspace with nothing in it, not even the page.
+    ///
+    /// # Errors
+    /// Those of `vmspace_create`.
+    pub fn empty() -> Result<Self, Errno> {
+        let vmspace = syscall::vmspace_create(system::handle()?)?;
+        Ok(Guest { vmspace })
+    }
+
     /// A new vmspace with nothing else in it.
     ///
     /// # Errors
@@ -93,13 +102,10 @@ impl Guest {
         let page = syscall::object_create(PAGE_SIZE)?;
         Mapping::of_object(page.get(), 0, PAGE_SIZE, Protection::READ | Protection::WRITE)?
             .write(0, &code::page())?;
-        let vmspace = syscall::vmspace_create(system::handle()?)?;
+        let guest = Self::empty()?;
         let protection = Protection::READ | Protection::EXECUTE;
-        syscall::vmspace_mmap(
-            vmspace.get(),
-            &fixed(code::ADDRESS, PAGE_SIZE, protection, page.get(), 0),
-        )?;
-        Ok(Guest { vmspace })
+        guest.map(&fixed(code::ADDRESS, PAGE_SIZE, protection, page.get(), 0))?;
+        Ok(guest)
     }
 
     /// The vmspace.

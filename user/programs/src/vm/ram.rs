@@ -55,6 +55,12 @@ impl Ram {
         }
     }
 
+    /// Pages that were never handed out.
+    #[must_use]
+    pub fn pages_left(&self) -> u64 {
+        self.size().saturating_sub(self.free.load(Ordering::Relaxed)) / PAGE_SIZE
+    }
+
     /// Pages are handed out from this offset on.
     pub fn allocate_from(&self, offset: u64) {
         self.free.store(offset, Ordering::Relaxed);

@@ -127,7 +127,11 @@ pub fn run(checks: &mut Checks) -> Result<(), Errno> {
     memory.physical.store(TABLE + 8 * 2, DATA | ALLOW)?;
     let seen = guest.load(third)?;
     expect(checks, "entry made valid again", seen, Seen::Value(VALUE));
+    Ok(())
+}
 
+/// The fault in a process, which dies of it.
+pub fn in_a_process(checks: &mut Checks) -> Result<(), Errno> {
     let child = Command::new("vpagetable-basic").argument("-f").spawn();
     let ending = child.map_err(|_| Errno::ENOENT)?.wait()?;
     println!("a process that makes the access: {ending}");
