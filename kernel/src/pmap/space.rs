@@ -162,6 +162,11 @@ impl Pmap {
         Stamp(self.stamp.load(Ordering::Acquire))
     }
 
+    /// Calls `look` while nothing can be invalidated.
+    pub fn with_interlock<R>(&self, look: impl FnOnce(&Interlock) -> R) -> R {
+        look(&self.interlock.lock())
+    }
+
     fn invalidate(&self, interlock: &mut Interlock, range: &Range<u64>) {
         self.stamp.store(interlock.invalidate(range).0, Ordering::Release);
     }

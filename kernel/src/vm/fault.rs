@@ -201,7 +201,9 @@ impl Vmspace {
         match (region.root, &region.overlay) {
             (Some(root), _) => {
                 let index = region.offset + distance;
-                let Some(found) = vpage::translate(&region.object, root, index, access)? else {
+                let fault = (page, stamp);
+                let Some(found) = vpage::translate(self.pmap(), fault, &region.object, root, index, access)?
+                else {
                     return Ok(Attempt::Again);
                 };
                 let mut allowed = protection;

@@ -17,3 +17,4 @@ pub mod random;
 pub mod shell_syntax;
 pub mod table;
 pub mod text;
+pub mod vm;

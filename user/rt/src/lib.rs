@@ -6,7 +6,8 @@
 //! other programs ([`process`]).
 //!
 //! Programs and the virtual kernel call this crate; it calls only the kernel. `unsafe` is confined to the modules that
-//! talk to the kernel about memory and control flow: `syscall`, `memory`, `atomic_memory`, `cycles`, `startup`, `thread`, `sync`, `allocator`, `panic`.
+//! talk to the kernel about memory and control flow: `syscall`, `memory`, `window`, `atomic_memory`, `cycles`, `startup`, `thread`,
+//! `virtual_interrupt`, `sync`, `allocator`, `panic`.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
@@ -24,7 +25,7 @@ pub mod log;
 pub mod memory;
 mod panic;
 pub mod process;
-mod start_block;
+pub mod start_block;
 pub mod startup;
 pub mod supervisor_protocol;
 pub mod sync;
@@ -33,6 +34,7 @@ pub mod system;
 pub mod thread;
 pub mod time;
 pub mod virtual_interrupt;
+pub mod window;
 
 pub use dragonet_abi as abi;
 pub use dragonet_abi::{Errno, Handle, Rights};

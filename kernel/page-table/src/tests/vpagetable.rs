@@ -1,6 +1,7 @@
 //! The walker of virtual page tables against hostile tables and a plain reference.
 
 use crate::vpagetable::*;
+use crate::{Interlock, Stamp};
 use dragonet_abi::memory::Vpte;
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -87,6 +88,34 @@ fn four_levels(leaf: u64) -> Object {
 }
 
 const ROOT: u64 = 1 << 12 | ALLOW;
+
+/// A walk that began before an invalidation must not mark anything after it: the table may be data by then.
+#[test]
+fn a_walk_that_is_overtaken_by_an_invalidation_touches_nothing() {
+    let place = 0x5000;
+    let mut interlock = Interlock::new();
+    let walked = |interlock: &Interlock, stamp: Stamp| {
+        let object = four_levels(ALLOW);
+        let outcome = walk_since(interlock, stamp, place, &object, ROOT, ADDRESS, WRITE);
+        let marks = object
+            .words
+            .into_inner()
+            .into_values()
+            .any(|entry| entry & AD != 0);
+        (outcome.map(|outcome| outcome.is_ok()), marks)
+    };
+    let before = interlock.stamp();
+    assert_eq!(walked(&interlock, before), (Some(true), true));
+    interlock.invalidate(&(place + 4096..place + 8192));
+    assert_eq!(
+        walked(&interlock, before),
+        (Some(true), true),
+        "the next page is another matter"
+    );
+    interlock.invalidate(&(place..place + 4096));
+    assert_eq!(walked(&interlock, before), (None, false));
+    assert_eq!(walked(&interlock, interlock.stamp()), (Some(true), true));
+}
 
 #[test]
 fn four_levels_set_accessed_and_dirty() {

@@ -248,6 +248,10 @@ pub const TESTS: &[Test] = &[
         run: shootdown::invalidate_oracle,
     },
     Test {
+        name: "vm::no_walk_marks_a_table_after_invalidate",
+        run: shootdown::walk_after_invalidate,
+    },
+    Test {
         name: "vm::no_cpu_reads_what_was_unmapped",
         run: shootdown::unmap_oracle,
     },

@@ -263,6 +263,89 @@ pub fn invalidate_oracle() -> Result<(), &'static str> {
     })
 }
 
+/// Everything is allowed by such an entry.
+const ALLOW: u64 = Vpte::VALID | Vpte::WRITE | Vpte::USER;
+/// A bit that means nothing.
+const MEANINGLESS: u64 = 1 << 9;
+/// The entry of a table in use, and an entry that no walk may reach or mark.
+const USED: u64 = (16 * PAGE) | ALLOW;
+const TABOO: u64 = (20 * PAGE) | ALLOW;
+
+/// The CPU that makes walks take long.
+static CHANGES: AtomicU64 = AtomicU64::new(0);
+
+/// Walks the table of the first page again and again, for a space that this CPU does not run, so that no interrupt tells it of an
+/// invalidation. One CPU changes meaningless bits of the last entry instead, so that walks take long.
+fn walker() {
+    let Some(space) = current_space() else { return };
+    RUNNING.fetch_add(1, Ordering::SeqCst);
+    let object = space
+        .map
+        .lock()
+        .find(BASE)
+        .map(|entry| entry.payload.object.clone());
+    let changes = cpu::index() as u64 == CHANGES.load(Ordering::Relaxed);
+    while let Some(object) = &object
+        && !STOP.load(Ordering::Relaxed)
+    {
+        if changes && let Some(pages) = object.stable_pages() {
+            for page in [4, 5] {
+                let entry = pages.load_word(page, 0);
+                if entry & Vpte::FRAME == USED & Vpte::FRAME {
+                    let _ = pages.compare_exchange_word(page, 0, entry, entry ^ MEANINGLESS);
+                }
+            }
+        } else {
+            let _ = space.handle_fault(BASE, Access::WRITE);
+            ACCESSES.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    drop((object, space));
+    RUNNING.fetch_sub(1, Ordering::SeqCst);
+}
+
+/// Once Invalidate has returned, a table that was taken away is its owner's to use for anything: a walk that began before must not
+/// mark its entries any more.
+pub fn walk_after_invalidate() -> Result<(), &'static str> {
+    accounted(|| {
+        let space = space()?;
+        let object = MemoryObject::anonymous(64 * PAGE).map_err(|_| "no object")?;
+        map(&space, &of_object(OTHER, 64, &object, MapFlags::SHARED))?;
+        let flags = MapFlags::SHARED | MapFlags::VPAGETABLE;
+        map(&space, &of_object(BASE, 1, &object, flags))?;
+        let set = |page: u64, entry: u64| write(&space, OTHER + page * PAGE, entry);
+        let mut good = set(1, (2 * PAGE) | ALLOW) && set(2, (3 * PAGE) | ALLOW);
+        good &= set(3, (4 * PAGE) | ALLOW) && set(4, USED) && set(5, TABOO);
+        demand!(good, "a write failed");
+        let root = space.control(BASE, PAGE, Advice::SetMap, PAGE | ALLOW);
+        demand!(root.is_ok(), "SetMap failed");
+        let pages = object.stable_pages().ok_or("no pages")?;
+        let exchange = |page, new| {
+            let mut old = pages.load_word(page, 0);
+            while let Err(now) = pages.compare_exchange_word(page, 0, old, new) {
+                old = now;
+            }
+        };
+        let next_cpu = (cpu::index() + 1) % cpu::count();
+        CHANGES.store(next_cpu as u64, Ordering::Relaxed);
+        oracle(&space, walker, |number| {
+            // Tables 4 and 5 take turns.
+            let (old, new) = (4 + (number + 1) % 2, 4 + number % 2);
+            demand!(
+                read(&space, OTHER + new * PAGE) == Some(TABOO),
+                "a walk marked a table after Invalidate"
+            );
+            exchange(new, USED);
+            exchange(3, (new * PAGE) | ALLOW);
+            let invalidated = space.advise(BASE, PAGE, Advice::Invalidate);
+            exchange(old, TABOO);
+            demand!(invalidated.is_ok(), "Invalidate failed");
+            pause(number % 50);
+            Ok(())
+        })
+    })
+}
+
 fn unmap_reader() {
     // 0 is a new page that the driver has not written yet.
     work(|space| watch(space, |said, value| value != 0 && value <= said));
