@@ -57,9 +57,10 @@ impl Shadow {
         loop {
             let mut source = Source(&self.memory.0);
             match self.tables().enter(address, 1, entry, &mut source) {
-                Ok(Entered::New | Entered::Same) => return Ok(()),
+                Ok(Entered::New | Entered::Same | Entered::Widened) => return Ok(()),
                 Ok(Entered::Broken(owed)) => {
-                    owed.discharge(|_| ());
+                    // Nobody walks this table but its owner; what was made of it is dropped by the invalidation.
+                    let _taken = owed.discharge(|_| ());
                     invalidate(&page)?;
                 }
                 Err(_) => return Err(Errno::ENOMEM),

@@ -40,6 +40,13 @@ impl Payload for Region {
     fn advance(&mut self, bytes: u64) {
         self.offset += bytes;
     }
+
+    fn retreat(&mut self, bytes: u64) -> bool {
+        self.offset
+            .checked_sub(bytes)
+            .map(|offset| self.offset = offset)
+            .is_some()
+    }
 }
 
 /// An address space: a map, a shadow, and the vmspace of the microkernel that sees the RAM through it.
