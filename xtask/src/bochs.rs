@@ -35,7 +35,7 @@ pub fn configuration(machine: &Machine, image: &Path, serial: &Serial, log: &Pat
          vgaromimage: file=\"{vga}\"\n\
          vga: extension=vbe\n\
          megs: {memory}\n\
-         cpu: model={cpu}, count={smp}, quantum=16, ips=50000000, reset_on_triple_fault=0\n\
+         cpu: model={cpu}, count={smp}, quantum={quantum}, ips=50000000, reset_on_triple_fault=0\n\
          clock: sync={clock}, time0=utc\n\
          ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14\n\
          ata0-slave: type=cdrom, path=\"{image}\", status=inserted\n\
@@ -53,6 +53,7 @@ pub fn configuration(machine: &Machine, image: &Path, serial: &Serial, log: &Pat
         memory = machine.memory,
         cpu = machine.cpu,
         smp = machine.smp,
+        quantum = machine.quantum,
         image = image.display(),
         log = log.display(),
     ))

@@ -56,9 +56,10 @@ fn reference_text() -> String {
     for &errno in Errno::ALL {
         let _ = writeln!(text, "| {} | `{errno:?}` | {} |", errno as u16, errno.text());
     }
-    text.push_str("\n## Counters\n\n| index | name |\n|---|---|\n");
+    text.push_str("\n## Counters\n\n| index | name | group |\n|---|---|---|\n");
     for &counter in Counter::ALL {
-        let _ = writeln!(text, "| {} | `{}` |", counter as usize, counter.name());
+        let (name, group) = (counter.name(), counter.group().title());
+        let _ = writeln!(text, "| {} | `{name}` | {group} |", counter as usize);
     }
     text
 }

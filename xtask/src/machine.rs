@@ -77,6 +77,12 @@ pub struct MachineOptions {
     /// Take ACPI away from the machine (QEMU with BIOS only)
     #[arg(long)]
     pub no_acpi: bool,
+    /// Instructions that a CPU executes before the next one has its turn, 1 to 32 (Bochs only) [default: 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub quantum: Option<u32>,
+    /// Count instructions: each is one nanosecond and one tick of the TSC, the same in every run (QEMU with one CPU only)
+    #[arg(long)]
+    pub icount: bool,
 }
 
 /// A machine that can be built.
@@ -100,12 +106,18 @@ pub struct Machine {
     pub gui: bool,
     /// Whether there is ACPI.
     pub acpi: bool,
+    /// Instructions in a turn of each of Bochs' CPUs.
+    pub quantum: u32,
+    /// Whether QEMU counts instructions.
+    pub icount: bool,
 }
 
 /// QEMU's model for software emulation: everything it can, except what differs from run to run or from what Bochs
 /// counts (fast string instructions) and what it knows only half (MPX, protection keys).
 const QEMU_CPU: &str = "max,-erms,-fsrm,-mpx,-pku";
 const BOCHS_CPU: &str = "corei7_skylake_x";
+/// Bochs' turn of a CPU: coarse enough to be fast.
+const BOCHS_QUANTUM: u32 = 16;
 
 impl MachineOptions {
     /// The machine that these options describe.
@@ -128,6 +140,23 @@ impl MachineOptions {
                     "Bochs knows neither --accel kvm nor --gui nor --no-acpi\n  what to do: use --emulator qemu"
                 );
             }
+            if self.icount {
+                bail!(
+                    "Bochs counts instructions by itself\n  what to do: leave out --icount, or use --emulator qemu"
+                );
+            }
+        } else if self.quantum.is_some() {
+            bail!(
+                "QEMU's CPUs do not take turns\n  what to do: leave out --quantum, or use --emulator bochs"
+            );
+        }
+        if self.icount && self.smp != 1 {
+            bail!(
+                "QEMU counts the instructions of all CPUs as one\n  what to do: add --smp 1, or leave out --icount"
+            );
+        }
+        if self.icount && self.accel == Accelerator::Kvm {
+            bail!("KVM does not count instructions\n  what to do: leave out --icount, or use --accel tcg");
         }
         if self.firmware == Firmware::Uefi && self.no_acpi {
             bail!("UEFI always brings ACPI\n  what to do: leave out --firmware uefi or --no-acpi");
@@ -139,6 +168,7 @@ impl MachineOptions {
         }
         let kvm = match (self.emulator, self.accel) {
             (Emulator::Bochs, _) | (_, Accelerator::Tcg) => false,
+            _ if self.icount => false,
             (_, Accelerator::Auto) => host.kvm().is_ok(),
             (_, Accelerator::Kvm) => host.kvm().map(|()| true)?,
         };
@@ -160,6 +190,8 @@ impl MachineOptions {
             kvm,
             gui: self.gui,
             acpi: !self.no_acpi,
+            quantum: self.quantum.unwrap_or(BOCHS_QUANTUM),
+            icount: self.icount,
         })
     }
 }
@@ -271,12 +303,25 @@ mod tests {
             "--firmware uefi --boot direct",
             "--firmware uefi --no-acpi",
             "--accel kvm",
+            "--quantum 1",
+            "--icount --smp 2",
+            "--icount",
+            "--icount --smp 1 --accel kvm",
+            "--emulator bochs --smp 1 --icount",
         ] {
             let error = resolve(words, &BARE).unwrap_err().to_string();
             assert!(error.contains("what to do: "), "{words}: {error}");
         }
         assert!(resolve("--smp 0", &BARE).is_err());
         assert!(resolve("--smp 65", &BARE).is_err());
+        assert!(resolve("--emulator bochs --quantum 0", &BARE).is_err());
+        assert!(resolve("--emulator bochs --quantum 33", &BARE).is_err());
+    }
+
+    #[test]
+    fn a_turn_of_bochs_is_as_long_as_wished() {
+        assert_eq!(resolve("--emulator bochs", &BARE).unwrap().quantum, 16);
+        assert_eq!(resolve("--emulator bochs --quantum 1", &BARE).unwrap().quantum, 1);
     }
 
     #[test]
@@ -291,6 +336,7 @@ mod tests {
         assert_eq!(machine.cpu, "host");
         assert!(!resolve("--accel tcg", &full).unwrap().kvm);
         assert!(!resolve("--emulator bochs", &full).unwrap().kvm);
+        assert!(!resolve("--icount --smp 1", &full).unwrap().kvm);
     }
 
     #[test]

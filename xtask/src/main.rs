@@ -1,6 +1,6 @@
 //! Builds, runs and tests Dragonet: `cargo xtask --help` is the documentation.
 //!
-//! From the outside in: `main` has the command line; `run`, `gdb`, `image` and `test` are the commands; `session` is
+//! From the outside in: `main` has the command line; `run`, `gdb`, `image`, `bench` and `test` are the commands; `session` is
 //! one run of a machine; `machine`, `payload`, `qemu`, `bochs` and `firmware` describe it; `wire`, `terminal`,
 //! `console` and `diagnose` listen to it; `build`, `stage` and `elf` make what it runs; `setup` and `toolchain` find or install
 //! what all of this needs; `process` starts every other program and sees to it that none outlives xtask.
@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod bochs;
 mod build;
 mod console;
@@ -92,6 +93,11 @@ enum Command {
     Run(run::RunOptions),
     /// Run the host tests, the lints and the scenarios; the last line is `N passed, N failed`
     Test(test::TestOptions),
+    /// Measure what operations cost, in instructions and events, and compare with the budgets in tests/budgets
+    ///
+    /// A row whose instructions have grown by more than 2 %, or any of whose events has grown at all, is over budget, and
+    /// the exit status is 1. Instructions are judged only for the compiler that the budgets were measured with.
+    Bench(bench::BenchOptions),
     /// Boot the system in QEMU under gdb, stopped before the first instruction, with the kernel's symbols
     ///
     /// Before the kernel is loaded only hardware breakpoints hold: `hbreak dragonet_kernel::kernel_main`, then
@@ -127,6 +133,7 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Image { out, append, debug } => image::command(&out, &append, !debug).map(|()| 0),
         Command::Run(options) => run::command(&options),
         Command::Test(options) => test::command(&options),
+        Command::Bench(options) => bench::command(&options),
         Command::Gdb(options) => gdb::command(&options),
         Command::Docs => docs::command().map(|()| 0),
     }

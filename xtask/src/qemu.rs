@@ -58,10 +58,16 @@ pub fn arguments(machine: &Machine, launch: &Launch) -> Vec<OsString> {
         "-accel",
         if machine.kvm {
             "kvm".into()
+        } else if machine.icount {
+            "tcg,thread=single".into()
         } else {
             "tcg,thread=multi".into()
         },
     );
+    if machine.icount {
+        // Virtual time follows the count; an idle machine jumps to its next event.
+        add("-icount", "shift=0,sleep=off".into());
+    }
     add("-cpu", machine.cpu.clone().into());
     add("-smp", machine.smp.to_string().into());
     add("-m", format!("{}M", machine.memory).into());
@@ -165,6 +171,8 @@ mod tests {
             kvm: false,
             gui: false,
             acpi: true,
+            quantum: 16,
+            icount: false,
         }
     }
 
@@ -232,6 +240,24 @@ mod tests {
             "{stick}"
         );
         assert!(!stick.contains("cdrom"), "{stick}");
+    }
+
+    #[test]
+    fn counting_instructions_takes_one_thread_of_the_host() {
+        let mut machine = machine(Medium::Cd);
+        machine.smp = 1;
+        let image = Path::new("/i/image.iso");
+        let text = words(&machine, &launch(Source::Image(image)));
+        assert!(
+            text.contains("-accel tcg,thread=multi") && !text.contains("icount"),
+            "{text}"
+        );
+        machine.icount = true;
+        let text = words(&machine, &launch(Source::Image(image)));
+        assert!(
+            text.contains("-accel tcg,thread=single -icount shift=0,sleep=off"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -82,6 +82,15 @@ impl KernelToolchain {
         format!("{which} ({library})")
     }
 
+    /// What the compiler says of its version.
+    pub fn compiler(&self) -> Option<String> {
+        let rustc = match &self.origin {
+            Origin::Default => PathBuf::from("rustc"),
+            Origin::System { bin } => bin.join("rustc"),
+        };
+        ask(&rustc, &["--version"]).map(|text| text.trim().to_owned())
+    }
+
     /// A `cargo SUBCOMMAND` for the bare-metal target.
     pub fn cargo(&self, subcommand: &str) -> Command {
         let mut command = match (&self.origin, subcommand) {

@@ -28,5 +28,5 @@ pub const MAX_HANDLES: usize = 4096;
 pub const MAX_THREADS: usize = 1024;
 /// Bytes of a process or thread name at most.
 pub const MAX_NAME: usize = 32;
-/// Bytes of one memory object at most (virtual size; pages come when touched).
-pub const MAX_OBJECT_SIZE: u64 = 1 << 43;
+/// Bytes of one memory object at most (virtual size; pages come when touched): half of a program's addresses.
+pub const MAX_OBJECT_SIZE: u64 = 1 << 46;

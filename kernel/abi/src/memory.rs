@@ -74,6 +74,35 @@ impl Advice {
     }
 }
 
+/// What a vmspace made by `vmspace_fork` has where this one has a mapping. Numbers are those of the BSDs' `minherit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Inheritance {
+    /// The same object, and the same virtual page table. Default for shared mappings, and possible for them alone.
+    Share = 0,
+    /// The contents as they are at the fork; later stores of one side are not seen by the other. Default for private memory,
+    /// and possible for it alone.
+    Copy = 1,
+    /// Nothing: a hole.
+    None = 2,
+    /// New zeroed memory. For private memory alone.
+    Zero = 3,
+}
+
+impl Inheritance {
+    /// The inheritance with this number.
+    #[must_use]
+    pub const fn from_number(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Inheritance::Share),
+            1 => Some(Inheritance::Copy),
+            2 => Some(Inheritance::None),
+            3 => Some(Inheritance::Zero),
+            _ => None,
+        }
+    }
+}
+
 /// An entry of a virtual page table: the hardware's own format for 4-level tables (Intel SDM volume 3, section
 /// 4.5), with page numbers that count pages of the backing object. One table serves the host's software walker and
 /// the MMU of a guest.

@@ -66,6 +66,8 @@ syscalls! {
     HandleDuplicate = 16;
     /// `(handle, *mut HandleInfo)` -> 0.
     HandleInfo = 17;
+    /// `(process, kind, value)` -> old value, see [`crate::process::LimitKind`]; LIMIT_READ as value changes nothing. EPERM above the caller's own limit. MANAGE.
+    ProcessLimit = 18;
 
     /// `(address, length, protection, flags, object, offset)` -> address. See [`crate::memory`].
     Mmap = 20;
@@ -79,6 +81,8 @@ syscalls! {
     Mcontrol = 24;
     /// `(size)` -> memory object, zeroed, sparse. ENOMEM above [`crate::layout::MAX_OBJECT_SIZE`].
     ObjectCreate = 25;
+    /// `(address, length, inheritance)` -> 0. What a copy made by `vmspace_fork` has there, see [`crate::memory::Inheritance`]. ENOMEM if there is a hole; EINVAL if it is not for memory of that kind.
+    Minherit = 26;
 
     /// `(system)` -> vmspace, empty. VKERNEL.
     VmspaceCreate = 30;
@@ -98,6 +102,12 @@ syscalls! {
     VmspacePread = 37;
     /// `(vmspace, *const buffer, length, address)` -> bytes written. WRITE.
     VmspacePwrite = 38;
+    /// `(vmspace, address, *mut EntryInfo, count)` -> rows written, 0 at the end: mappings from the one that contains `address` on, or the next. Fewer rows than asked for do not mean the end; go on at the last one's end. READ.
+    VmspaceEntries = 39;
+    /// `(source, target)` -> 0. Fills an empty vmspace with a copy of another: private memory is copied when one side writes to it. EINVAL if both are one; EBUSY if the target is not empty; ENOMEM, EINTR: it is left empty. READ and MANAGE on the source; MANAGE on the target.
+    VmspaceFork = 40;
+    /// `(vmspace, address, length, inheritance)` -> 0. MANAGE.
+    VmspaceMinherit = 41;
 
     /// `(*const u32, expected, timeout)` -> 0 when woken. EBUSY if the word differs, ETIMEDOUT, EINTR. Any shared mapping of the word will do.
     UmtxSleep = 50;

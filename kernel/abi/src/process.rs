@@ -44,7 +44,7 @@ pub struct ProcessInfo {
     pub handles: u32,
     /// Pages mapped in and owned (anonymous and copied).
     pub resident_pages: u64,
-    /// Pages that page tables take, of all its vmspaces.
+    /// Pages that the page table of its own vmspace takes.
     pub table_pages: u64,
     /// CPU time of all threads, ended ones included, in nanoseconds.
     pub cpu_time: u64,
@@ -103,6 +103,41 @@ impl ThreadControl {
         })
     }
 }
+
+/// What `process_limit` limits or tells. A new process has the limits of its creator, and nothing used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum LimitKind {
+    /// Pages of memory: those of the process's private memory, of the copies in its private mappings, and of the objects that it
+    /// created, whoever touches them. Its vmspaces as a vkernel count as its own. A page that a fork left shared counts
+    /// for both sides.
+    Memory = 1,
+    /// Bytes of addresses that are mapped, those with virtual page tables excepted.
+    AddressSpace = 2,
+    /// Pages that the process has now. To be read only.
+    MemoryUsed = 3,
+    /// Bytes that are mapped now. To be read only.
+    AddressSpaceUsed = 4,
+}
+
+impl LimitKind {
+    /// The kind with this number.
+    #[must_use]
+    pub const fn from_number(number: u64) -> Option<Self> {
+        Some(match number {
+            1 => Self::Memory,
+            2 => Self::AddressSpace,
+            3 => Self::MemoryUsed,
+            4 => Self::AddressSpaceUsed,
+            _ => return None,
+        })
+    }
+}
+
+/// The highest limit, which is none. The first process has it.
+pub const NO_LIMIT: u64 = i64::MAX as u64;
+/// As the value of `process_limit`: only tell.
+pub const LIMIT_READ: u64 = u64::MAX;
 
 /// Count of priorities.
 pub const PRIORITIES: usize = 32;

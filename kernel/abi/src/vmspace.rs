@@ -1,5 +1,8 @@
-//! `vmspace_ctl(RUN)`: the calling thread becomes a user of the vkernel until something happens.
+//! `vmspace_ctl(RUN)`: the calling thread becomes a user of the vkernel until something happens. `vmspace_entries`: what is
+//! mapped in a vmspace.
 
+use super::memory::Vpte;
+use bitflags::bitflags;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The command of `vmspace_ctl` that runs a user.
@@ -71,3 +74,81 @@ pub const RUN_VIRTUAL_INTERRUPT: u32 = 3;
 pub const RUN_TIMEOUT: u32 = 4;
 /// The vmspace was destroyed. Every RUN in it ends so, whatever else has happened; the registers are as the user left them.
 pub const RUN_DESTROYED: u32 = 5;
+
+/// One row of `vmspace_entries`: a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct EntryInfo {
+    /// First address.
+    pub start: u64,
+    /// First address above.
+    pub end: u64,
+    /// Accesses allowed: [`super::memory::Protection`] bits.
+    pub protection: u32,
+    /// Accesses that can be allowed: [`super::memory::Protection`] bits.
+    pub maximum: u32,
+    /// An [`EntryKind`].
+    pub kind: u32,
+    /// [`EntryFlags`].
+    pub flags: u32,
+    /// Id of the memory object.
+    pub object: u64,
+    /// Byte in the object that `start` shows; with a virtual page table, the address at which `start` is looked up in it.
+    pub offset: u64,
+    /// Root entry of the virtual page table, else 0.
+    pub root: Vpte,
+    /// Pages of memory that the object owns, wherever mapped; 0 for boot modules and devices.
+    pub object_pages: u64,
+    /// Pages of memory that the private copies own, those of entries which were split off included.
+    pub copied_pages: u64,
+    /// Pages of this mapping that have a translation now, so that accesses to them do not fault.
+    pub mapped_pages: u64,
+}
+
+/// How a mapping is backed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum EntryKind {
+    /// Writes go to the object.
+    Shared = 1,
+    /// Writes go to private copies, or the object is this vmspace's own.
+    Private = 2,
+    /// Translated by a virtual page table in the object.
+    Vpagetable = 3,
+    /// Reserved for the stack right above.
+    Ungrown = 4,
+    /// Reserved so that nothing is there.
+    Guard = 5,
+}
+
+impl EntryKind {
+    /// The kind with this number.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Shared),
+            2 => Some(Self::Private),
+            3 => Some(Self::Vpagetable),
+            4 => Some(Self::Ungrown),
+            5 => Some(Self::Guard),
+            _ => None,
+        }
+    }
+}
+
+bitflags! {
+    /// More about a mapping.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct EntryFlags: u32 {
+        /// The object is private memory, which no handle names.
+        const ANONYMOUS = 1;
+        /// What is written is copied from the object first.
+        const COPY_ON_WRITE = 2;
+        /// The object is a boot module.
+        const MODULE = 4;
+        /// The object is device memory.
+        const DEVICE = 8;
+        /// It grows down into an [`EntryKind::Ungrown`] entry right below.
+        const STACK = 16;
+    }
+}

@@ -1,7 +1,7 @@
 //! What every reader of the interface relies on.
 
 use dragonet_abi::channel::{MessageInfo, WORDS};
-use dragonet_abi::counters::{COUNTERS, Counter};
+use dragonet_abi::counters::{COUNTERS, Counter, Group, LONGEST_NAME};
 use dragonet_abi::vmspace::{RegisterFrame, RunState};
 use dragonet_abi::{Errno, Handle, SyscallNumber, layout};
 use std::collections::HashSet;
@@ -58,6 +58,18 @@ fn counters_are_their_own_index() {
         assert_eq!(counter as usize, index);
     }
     assert_eq!(COUNTERS, Counter::ALL.len());
+}
+
+#[test]
+fn counters_fit_a_table_with_groups() {
+    let mut names = HashSet::new();
+    for counter in Counter::ALL {
+        assert!(names.insert(counter.name()), "{} twice", counter.name());
+        assert!(counter.name().len() <= LONGEST_NAME, "{}", counter.name());
+    }
+    let mut groups: Vec<Group> = Counter::ALL.iter().map(|counter| counter.group()).collect();
+    groups.dedup();
+    assert_eq!(groups, Group::ALL, "counters of a group lie side by side");
 }
 
 #[test]

@@ -1,63 +1,6 @@
-//! Page-table formats as data: which bit means what, in the CPU's own tables and in EPT.
-//!
-//! Intel SDM volume 3, section 4.5 (4-level paging) and section 29.3 (EPT).
+//! A page-table format as data: which bit means what, and what follows from that.
 
-use bitflags::bitflags;
-
-bitflags! {
-    /// What a translation allows.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    pub struct Protection: u8 {
-        /// Loads. Every entry that is present allows them.
-        const READ = 1;
-        /// Stores.
-        const WRITE = 2;
-        /// Instruction fetches.
-        const EXECUTE = 4;
-    }
-}
-
-/// How the CPU caches accesses through a translation. The number is the index in a format's cache vectors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(usize)]
-pub enum CacheMode {
-    /// Ordinary memory.
-    WriteBack = 0,
-    /// Reads cached, writes go through.
-    WriteThrough = 1,
-    /// Device registers.
-    Uncached = 2,
-    /// Frame buffers: writes collected, reads uncached.
-    WriteCombining = 3,
-}
-
-impl CacheMode {
-    /// Every mode, by number.
-    pub const ALL: [CacheMode; 4] = [
-        CacheMode::WriteBack,
-        CacheMode::WriteThrough,
-        CacheMode::Uncached,
-        CacheMode::WriteCombining,
-    ];
-}
-
-/// Value of IA32_PAT that the cache vector of [`X86_64`] assumes: as at reset, but entry 5 is write-combining.
-pub const PAT: u64 = 0x0007_0106_0007_0406;
-
-/// What a translation is, in terms of no format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Attributes {
-    /// Accesses allowed. `READ` is implied.
-    pub protection: Protection,
-    /// Reachable from user mode. Means nothing in EPT.
-    pub user: bool,
-    /// Survives address-space switches. Means nothing in EPT.
-    pub global: bool,
-    /// Memory type.
-    pub cache: CacheMode,
-    /// Three bits for the owner of the table (bits 0..=2).
-    pub software: u8,
-}
+use crate::{Attributes, CacheMode, Protection, Usage};
 
 /// One format: the meaning of the bits of an entry.
 #[derive(Debug)]
@@ -76,10 +19,12 @@ pub struct Format {
     pub no_execute: u64,
     /// Reachable from user mode, or 0.
     pub user: u64,
-    /// Set by hardware on use.
+    /// Set by hardware on use, or 0 if the hardware has no such bit.
     pub accessed: u64,
-    /// Set by hardware on store, in leaves.
+    /// In leaves: set by hardware on a store, or without `hardware_dirty` by [`Self::leaf`] with `write`.
     pub dirty: u64,
+    /// The hardware sets `dirty`. If not, whoever may store counts as having stored.
+    pub hardware_dirty: bool,
     /// A leaf above level 1.
     pub large: u64,
     /// Survives address-space switches, or 0.
@@ -89,69 +34,14 @@ pub struct Format {
     /// The physical address field of a table or 4 KiB leaf.
     pub address: u64,
     /// Cache bits of a 4 KiB leaf by [`CacheMode`]. Entries that point to tables have none.
-    pub cache: [u64; 4],
+    pub cache: [u64; CacheMode::COUNT],
     /// Cache bits of a larger leaf by [`CacheMode`].
-    pub cache_large: [u64; 4],
+    pub cache_large: [u64; CacheMode::COUNT],
     /// All cache bits of a 4 KiB leaf.
     pub cache_mask: u64,
     /// All cache bits of a larger leaf.
     pub cache_mask_large: u64,
 }
-
-const PWT: u64 = 1 << 3;
-const PCD: u64 = 1 << 4;
-const PAT_SMALL: u64 = 1 << 7;
-const PAT_LARGE: u64 = 1 << 12;
-const EPT_IGNORE_PAT: u64 = 1 << 6;
-/// Memory types of EPT leaves, the same at every level: WB, WT, UC, WC.
-const EPT_TYPES: [u64; 4] = [
-    EPT_IGNORE_PAT | 6 << 3,
-    EPT_IGNORE_PAT | 4 << 3,
-    EPT_IGNORE_PAT,
-    EPT_IGNORE_PAT | 1 << 3,
-];
-
-/// The CPU's own 4-level tables. NX must be enabled in EFER, PAT set as in [`PAT`].
-pub static X86_64: Format = Format {
-    name: "x86-64",
-    present: 1,
-    read: 1,
-    write: 1 << 1,
-    execute: 0,
-    no_execute: 1 << 63,
-    user: 1 << 2,
-    accessed: 1 << 5,
-    dirty: 1 << 6,
-    large: 1 << 7,
-    global: 1 << 8,
-    software: [1 << 9, 1 << 10, 1 << 11],
-    address: 0x000f_ffff_ffff_f000,
-    cache: [0, PWT, PWT | PCD, PAT_SMALL | PWT],
-    cache_large: [0, PWT, PWT | PCD, PAT_LARGE | PWT],
-    cache_mask: PWT | PCD | PAT_SMALL,
-    cache_mask_large: PWT | PCD | PAT_LARGE,
-};
-
-/// Intel's extended page tables. "Present" is any of read, write, execute; fetches need the execute bit.
-pub static EPT: Format = Format {
-    name: "EPT",
-    present: 7,
-    read: 1,
-    write: 1 << 1,
-    execute: 1 << 2,
-    no_execute: 0,
-    user: 0,
-    accessed: 1 << 8,
-    dirty: 1 << 9,
-    large: 1 << 7,
-    global: 0,
-    software: [1 << 10, 1 << 11, 1 << 52],
-    address: 0x000f_ffff_ffff_f000,
-    cache: EPT_TYPES,
-    cache_large: EPT_TYPES,
-    cache_mask: EPT_IGNORE_PAT | 7 << 3,
-    cache_mask_large: EPT_IGNORE_PAT | 7 << 3,
-};
 
 impl Format {
     /// True if hardware would use the entry.
@@ -172,13 +62,32 @@ impl Format {
         self.address & !(super::span(level) - 1)
     }
 
-    /// A leaf of `level` that translates to `physical`, which must be aligned to the level's span.
+    /// The cache vector of leaves of `level`, and all bits in it.
+    const fn cache_bits(&self, level: u8) -> (&[u64; CacheMode::COUNT], u64) {
+        if level > 1 {
+            (&self.cache_large, self.cache_mask_large)
+        } else {
+            (&self.cache, self.cache_mask)
+        }
+    }
+
+    /// All bits for the owner.
+    #[must_use]
+    pub const fn software_mask(&self) -> u64 {
+        self.software[0] | self.software[1] | self.software[2]
+    }
+
+    /// A leaf of `level` (1..=3; 3 only on CPUs that have pages of 1 GiB) that translates to `physical`, which must be
+    /// aligned to the level's span. It allows loads whatever `attributes` say, since no format can do without.
     #[must_use]
     pub fn leaf(&self, level: u8, physical: u64, attributes: Attributes) -> u64 {
         debug_assert_eq!(physical & !self.leaf_address_mask(level), 0);
         let mut entry = physical | self.read;
         if attributes.protection.contains(Protection::WRITE) {
             entry |= self.write;
+            if !self.hardware_dirty {
+                entry |= self.dirty;
+            }
         }
         entry |= if attributes.protection.contains(Protection::EXECUTE) {
             self.execute
@@ -191,11 +100,10 @@ impl Format {
         if attributes.global {
             entry |= self.global;
         }
-        entry |= if level > 1 {
-            self.large | self.cache_large[attributes.cache as usize]
-        } else {
-            self.cache[attributes.cache as usize]
-        };
+        if level > 1 {
+            entry |= self.large;
+        }
+        entry |= self.cache_bits(level).0[attributes.cache as usize];
         for (bit, mask) in self.software.iter().enumerate() {
             if attributes.software >> bit & 1 != 0 {
                 entry |= mask;
@@ -233,11 +141,7 @@ impl Format {
     /// The inverse of [`Self::leaf`], physical address aside. `None` if the cache bits are none of this vector's.
     #[must_use]
     pub fn attributes(&self, entry: u64, level: u8) -> Option<Attributes> {
-        let (vector, mask) = if level > 1 {
-            (&self.cache_large, self.cache_mask_large)
-        } else {
-            (&self.cache, self.cache_mask)
-        };
+        let (vector, mask) = self.cache_bits(level);
         let cache = CacheMode::ALL
             .into_iter()
             .find(|&mode| vector[mode as usize] == entry & mask)?;
@@ -265,5 +169,52 @@ impl Format {
             narrowed = narrowed & !self.execute | self.no_execute;
         }
         narrowed
+    }
+
+    /// What was done through a present leaf. Where hardware has no accessed bit, every leaf may have been used.
+    #[must_use]
+    pub const fn usage(&self, entry: u64) -> Usage {
+        let accessed = self.accessed == 0 || entry & self.accessed != 0;
+        let dirty = entry & self.dirty != 0;
+        Usage::from_bits_truncate(accessed as u8 | (dirty as u8) << 1)
+    }
+
+    /// The bits that record `usage`.
+    #[must_use]
+    pub const fn usage_bits(&self, usage: Usage) -> u64 {
+        let accessed = if usage.contains(Usage::ACCESSED) {
+            self.accessed
+        } else {
+            0
+        };
+        let dirty = if usage.contains(Usage::DIRTY) {
+            self.dirty
+        } else {
+            0
+        };
+        accessed | dirty
+    }
+
+    /// A leaf with the record of `usage` cleared. Where hardware does not set the dirty bit, the right to store goes with it, so
+    /// that the next store faults and is seen.
+    #[must_use]
+    pub const fn without_usage(&self, entry: u64, usage: Usage) -> u64 {
+        let write = if usage.contains(Usage::DIRTY) && !self.hardware_dirty {
+            self.write
+        } else {
+            0
+        };
+        entry & !self.usage_bits(usage) & !write
+    }
+
+    /// Of what a mapping allows, what to enter when it is first used. Where hardware does not set the dirty bit, `WRITE` waits for a
+    /// store: a page that was only read is not dirty, and one that can be written is.
+    #[must_use]
+    pub const fn protection_on_fault(&self, allowed: Protection, store: bool) -> Protection {
+        if store || self.hardware_dirty {
+            allowed
+        } else {
+            allowed.difference(Protection::WRITE)
+        }
     }
 }

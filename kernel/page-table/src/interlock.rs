@@ -53,11 +53,17 @@ impl Interlock {
     /// True if nothing since `stamp` invalidated `address`.
     #[must_use]
     pub fn admits(&self, stamp: Stamp, address: u64) -> bool {
+        self.admits_range(stamp, &(address..address + 1))
+    }
+
+    /// True if nothing since `stamp` invalidated any address of `range`.
+    #[must_use]
+    pub fn admits_range(&self, stamp: Stamp, range: &Range<u64>) -> bool {
         let age = self.count - stamp.0.min(self.count);
         age <= Self::REMEMBERED as u64
             && (stamp.0..self.count).all(|number| {
                 let (start, end) = self.recent[(number % Self::REMEMBERED as u64) as usize];
-                !(start <= address && address < end)
+                !(start < range.end && range.start < end)
             })
     }
 }

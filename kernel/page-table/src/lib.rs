@@ -1,5 +1,5 @@
-//! Page tables without a CPU: formats as data, one walker, mapper and unmapper for every format, the owed flush, the
-//! interlock between walks and invalidations, and the walker of virtual page tables.
+//! Page tables without a CPU: formats as data, one walker, mapper, unmapper, protector and harvester for every format, the
+//! owed flush, the interlock between walks and invalidations, and the walker of virtual page tables.
 //!
 //! Nothing here touches memory or a TLB by itself. Tables are reached through [`TableMemory`], table pages come from
 //! [`TableSource`] and leave through [`Detached`]; whatever must be flushed comes back as an [`OwedFlush`], which the caller
@@ -10,21 +10,27 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod attributes;
+mod ept;
 mod format;
 mod interlock;
-mod mapper;
 mod memory;
 mod owed;
+mod tables;
 pub mod vpagetable;
+mod x86_64;
 
 #[cfg(test)]
 mod tests;
 
-pub use format::{Attributes, CacheMode, EPT, Format, PAT, Protection, X86_64};
+pub use attributes::{Attributes, CacheMode, Protection, Usage};
+pub use ept::{EPT, EPT_WITHOUT_ACCESSED_DIRTY, WalkMemory, ept_format, ept_pointer};
+pub use format::Format;
 pub use interlock::{Interlock, Stamp};
-pub use mapper::{Entered, Leaf, Tables, release_subtree};
-pub use memory::{Detached, NoMemory, TableMemory, TableSource};
+pub use memory::{Detached, Harvest, NoMemory, TableMemory, TableSource};
 pub use owed::{FlushSet, OwedFlush};
+pub use tables::{Entered, Leaf, Promotion, Released, Split, Tables, Taken, release_subtree};
+pub use x86_64::{PAT, X86_64};
 
 /// Bytes of a page and of a table.
 pub const PAGE_SIZE: u64 = 4096;

@@ -1,5 +1,7 @@
 //! What the walker needs from its surroundings.
 
+use crate::Usage;
+
 /// Access to the entries of tables. Hardware may set accessed and dirty bits at the same time, so every access is atomic.
 pub trait TableMemory {
     /// The entry.
@@ -26,8 +28,15 @@ pub trait TableSource {
 pub trait Detached {
     /// A table of `level` that no entry points to any more, with all tables below it.
     fn table(&mut self, table: u64, level: u8);
-    /// A leaf of `level` for `address` that is no longer there.
+    /// A leaf of `level` that is no longer there. It translated from `address`, aligned to the level's span, and `entry` has all that
+    /// hardware ever recorded in it.
     fn leaf(&mut self, address: u64, entry: u64, level: u8);
+}
+
+/// Takes what a harvest found.
+pub trait Harvest {
+    /// A leaf of `level` that translates from `address`, aligned to the level's span, was used in these ways.
+    fn leaf(&mut self, address: u64, level: u8, usage: Usage);
 }
 
 /// No page for a table.

@@ -38,7 +38,7 @@ impl FlushSet {
         }
     }
 
-    /// Adds the page at `address`.
+    /// Adds the page at `address`; if it lies in a larger leaf that is still there, all of that.
     pub fn add(&mut self, address: u64) {
         match &mut self.extent {
             Extent::Nothing => {
@@ -52,6 +52,18 @@ impl FlushSet {
             }
             Extent::Pages(..) => self.extent = Extent::Everything,
             Extent::Everything => {}
+        }
+    }
+
+    /// Adds a leaf of `level` for `address` that is no longer there.
+    ///
+    /// A TLB may hold a larger page as several smaller ones. INVLPG drops all of them only while the tables still have the
+    /// page (SDM volume 3, 4.10.2.3), so once it is gone, nothing short of a full flush is certain to.
+    pub(crate) fn add_removed(&mut self, address: u64, level: u8) {
+        if level == 1 {
+            self.add(address);
+        } else {
+            self.extent = Extent::Everything;
         }
     }
 

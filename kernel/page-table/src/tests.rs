@@ -1,6 +1,12 @@
-//! Host tests of formats, mapper, interlock and the walker of virtual page tables.
+//! Host tests of formats, page tables, interlock and the walker of virtual page tables.
 
+mod cpu;
 mod format;
+mod hardware;
 mod interlock;
-mod mapper;
+mod machine;
+mod operations;
+mod pitfalls;
+mod programs;
+mod resizing;
 mod vpagetable;

@@ -4,6 +4,7 @@
 //! Everything that it reads is hostile: the owner of the object writes it, at any time and from any CPU. A walk takes a
 //! fixed number of steps, uses each entry as it was read once, and bounds every page number by the size of the object.
 
+use crate::{Interlock, Stamp};
 use dragonet_abi::memory::Vpte;
 
 /// Entry words of the object that holds the table.
@@ -54,6 +55,25 @@ pub enum Refusal {
     Denied,
     /// The table keeps changing under the walker. The access may be tried again.
     Busy,
+}
+
+/// [`walk`] for a fault at `place`, a mapping's address, by someone who found `root` there since `stamp`. `None`, with the memory neither read
+/// nor marked, if something at `place` was invalidated meanwhile.
+///
+/// Whoever invalidates needs the interlock for itself, so it waits for walks, and no walk that began before it comes after it: what
+/// was a table may be anything by then, and a mark in it would be damage.
+pub fn walk_since(
+    interlock: &Interlock,
+    stamp: Stamp,
+    place: u64,
+    memory: &impl VpteMemory,
+    root: u64,
+    address: u64,
+    access: Access,
+) -> Option<Result<Translation, Refusal>> {
+    interlock
+        .admits(stamp, place)
+        .then(|| walk(memory, root, address, access))
 }
 
 /// Translates `address`, an index into the table's 48-bit space, beginning with the entry `root`.

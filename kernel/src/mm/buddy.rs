@@ -6,7 +6,7 @@
 //! merged into blocks only when somebody needs a block, so the sets stay small.
 
 use super::frame::Need;
-use super::links::FrameChain;
+use super::frame_table::FrameChain;
 use super::{address_of, number_of};
 use crate::arch::cpu;
 use crate::sync::{Rank, SpinLock};

@@ -2,7 +2,7 @@
 
 use super::buddy;
 use super::frame::Need;
-use super::links::FrameChain;
+use super::frame_table::FrameChain;
 use crate::arch::cpu;
 use crate::arch::irq::{IrqGuard, IrqsOff};
 use core::cell::UnsafeCell;

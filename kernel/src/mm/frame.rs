@@ -1,6 +1,6 @@
 //! A frame of memory that somebody owns, and how many there are.
 
-use super::links::FrameChain;
+use super::frame_table::FrameChain;
 use super::{cpu_cache, heap, physical, stack};
 use core::sync::atomic::{AtomicU64, Ordering};
 use dragonet_abi::Errno;

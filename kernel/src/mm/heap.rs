@@ -62,13 +62,31 @@ pub(super) fn spare_frames() -> usize {
     SPARE.load(Ordering::Relaxed) + BOOKKEEPING_SLABS.load(Ordering::Relaxed) + scattered::pooled_frames()
 }
 
+/// Sizes are multiples of this.
+const UNIT: usize = 16;
+/// The smallest class for each count of units.
+const CLASS_BY_UNITS: [u8; CLASSES[CLASSES.len() - 1] / UNIT + 1] = {
+    let mut classes = [0; CLASSES[CLASSES.len() - 1] / UNIT + 1];
+    let (mut units, mut class) = (0, 0);
+    while units < classes.len() {
+        if units * UNIT > CLASSES[class] {
+            class += 1;
+        }
+        classes[units] = class as u8;
+        units += 1;
+    }
+    classes
+};
+
 /// The class for a layout, or `None` if it gets frames of its own.
 fn class_of(layout: Layout) -> Option<usize> {
-    if layout.align() <= 16 {
-        return CLASSES.iter().position(|&size| size >= layout.size());
+    let class_for = |size: usize| CLASS_BY_UNITS.get(size.div_ceil(UNIT)).copied().map(usize::from);
+    if layout.align() <= UNIT {
+        return class_for(layout.size());
     }
+    // Only classes that are powers of two are aligned to more.
     let size = layout.size().max(layout.align()).next_power_of_two();
-    CLASSES.iter().position(|&class| class == size)
+    class_for(size).filter(|&class| CLASSES[class] == size)
 }
 
 /// Frames for a layout too large for a class: a power of two, which also aligns it.

@@ -1,4 +1,4 @@
-//! Physical memory: the direct map, free frames, the kernel heap, kernel stacks, sparse arrays of pages.
+//! Physical memory: the direct map, free frames, the kernel heap, kernel stacks, sparse arrays of pages and who pays for them.
 //!
 //! [`init`] runs once, first of all, on the boot CPU. After it every layer may allocate from the heap (`alloc`) and take
 //! frames. Frames come from per-CPU caches, those from a common reserve, that from the buddy allocator. Callers that
@@ -7,20 +7,23 @@
 //!
 //! This is a low layer: `unsafe` is allowed here and hidden behind types that own what they name.
 
+mod account;
 mod buddy;
 mod cpu_cache;
 pub mod frame;
+mod frame_table;
 mod heap;
-mod links;
 mod page_tree;
 pub mod physical;
 pub mod pressure_tests;
 mod scattered;
+pub mod sharing_tests;
 pub mod stack;
 pub mod tests;
 
-pub use links::FrameChain;
-pub use page_tree::{Discard, PageTree};
+pub use account::{Account, Charge};
+pub use frame_table::FrameChain;
+pub use page_tree::{Discard, PageTree, Shared, TakenPages, is_shared, note_reuse};
 
 use crate::arch::boot::{BootInfo, MemoryKind};
 use core::ops::Range;
@@ -54,20 +57,20 @@ pub fn init(boot: &'static BootInfo) {
         MINIMUM_BYTES / 1024
     );
     let end = usable().map(|frames| frames.end).max().unwrap_or(0);
-    let link_frames = links::frames_needed(end);
-    // The largest region gives the link table and the first frames of the reserve; it keeps the rest.
+    let table_frames = frame_table::frames_needed(end);
+    // The largest region gives the frame table and the first frames of the reserve; it keeps the rest.
     let largest = usable()
         .max_by_key(|frames| frames.end - frames.start)
         .unwrap_or(0..0);
     assert!(
-        largest.end - largest.start >= link_frames + PRIMED,
+        largest.end - largest.start >= table_frames + PRIMED,
         "too little memory: no region of {} KiB in one piece for the frame table",
-        u64::from(link_frames + PRIMED) * frame::SIZE / 1024
+        u64::from(table_frames + PRIMED) * frame::SIZE / 1024
     );
-    let table = largest.end - link_frames;
+    let table = largest.end - table_frames;
     // SAFETY: usable memory of the map that nobody else has, and it is taken out of the rest below.
-    unsafe { links::init(address_of(table), end) };
-    frame::set_total(total - u64::from(link_frames));
+    unsafe { frame_table::init(address_of(table), end) };
+    frame::set_total(total - u64::from(table_frames));
     let primed = largest.start..largest.start + PRIMED;
     // SAFETY: as above.
     unsafe { buddy::prime(primed.clone()) };

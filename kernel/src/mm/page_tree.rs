@@ -1,28 +1,33 @@
 //! A sparse array of pages that owns them: a radix tree of frames, read and filled without a lock.
 //!
 //! A slot goes from empty to full by compare-and-swap, so that of two CPUs that fill it the first wins and the other frees
-//! its page. Nodes never go away before the tree does. Pages do only in trees made for it ([`Discard::Allowed`]), by
-//! [`PageTree::take`]; such a tree hands out addresses alone, and who uses one must know by other means (the interlock of
-//! the address space that maps it) that the page is still there.
+//! its page. Nodes never go away before the tree does. Pages do only in trees made for it ([`Discard::Allowed`]), and only such
+//! trees share pages with others: see `owners`. Such a tree hands out addresses alone, and who uses one must know by other
+//! means (the interlock of the address space that maps it) that the page is still there.
 
-use super::frame::{self, Frame, OwnedFrames};
+mod owners;
+
+use owners::PageShare;
+pub use owners::{Shared, TakenPages, is_shared, note_reuse};
+
+use super::account::{Account, Charge};
+use super::frame::{self, Frame};
 use super::physical;
+use crate::sync::{Rank, SpinLock};
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::ops::Range;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use dragonet_abi::Errno;
 use x86_64::PhysAddr;
 
-/// Slots, or missing nodes, that one [`PageTree::take`] looks at.
-const STEPS_PER_TAKE: usize = 2048;
 /// Slots of a node; the root may have fewer.
 const SLOTS: u64 = 512;
 
 /// Whether pages can leave the tree before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discard {
-    /// [`PageTree::take`] works; words of pages cannot be accessed here.
+    /// [`PageTree::take`] and its like work; words of pages cannot be accessed here.
     Allowed,
     /// A page stays until the tree is dropped.
     Never,
@@ -36,16 +41,41 @@ pub struct PageTree {
     /// Levels of nodes between root and pages.
     height: u32,
     pages: u64,
-    resident: AtomicUsize,
+    resident: AtomicU64,
     discard: Discard,
+    /// Held while pages leave the tree, and while others get to share them.
+    leaving: SpinLock<()>,
+    /// Who pays for the pages.
+    account: Option<Arc<Account>>,
+}
+
+/// A built way to a slot, and the charge for the page that will go there. Putting it there needs no memory.
+#[must_use]
+#[derive(Debug)]
+pub struct Reservation<'tree> {
+    tree: &'tree PageTree,
+    slot: &'tree AtomicU64,
+    charge: Charge<'tree>,
+}
+
+impl Reservation<'_> {
+    /// Puts the page into the slot.
+    ///
+    /// # Errors
+    /// The page, if there is one already.
+    pub fn insert(self, page: Frame) -> Result<PhysAddr, Frame> {
+        let address = self.tree.fill(self.slot, page)?;
+        self.charge.keep();
+        Ok(address)
+    }
 }
 
 impl PageTree {
-    /// An empty array of `pages` pages.
+    /// An empty array of `pages` pages, which are charged to `account` while they are in it.
     ///
     /// # Errors
     /// ENOMEM.
-    pub fn new(pages: u64, discard: Discard) -> Result<Self, Errno> {
+    pub fn new(pages: u64, discard: Discard, account: Option<Arc<Account>>) -> Result<Self, Errno> {
         super::check_headroom()?;
         let mut height = 0;
         let mut slots = pages;
@@ -61,8 +91,10 @@ impl PageTree {
             root: root.into_boxed_slice(),
             height,
             pages,
-            resident: AtomicUsize::new(0),
+            resident: AtomicU64::new(0),
             discard,
+            leaving: SpinLock::new(Rank::PageTree, ()),
+            account,
         })
     }
 
@@ -72,7 +104,7 @@ impl PageTree {
     }
 
     /// Pages that are there.
-    pub fn resident(&self) -> usize {
+    pub fn resident(&self) -> u64 {
         self.resident.load(Ordering::Relaxed)
     }
 
@@ -85,7 +117,7 @@ impl PageTree {
     /// The page at `index`; if there is none, the one that `make` gives. True in the result if it is new.
     ///
     /// # Errors
-    /// ERANGE beyond the end; ENOMEM; those of `make`.
+    /// ERANGE beyond the end; ENOMEM, also above the account's limit; those of `make`.
     pub fn get_or_insert(
         &self,
         index: u64,
@@ -94,11 +126,15 @@ impl PageTree {
         if let Some(page) = self.get(index) {
             return Ok((page, false));
         }
-        self.prepare(index)?;
+        let slot = self.slot(index)?;
         let mut page = make()?;
+        let charge = self.charge(1)?;
         loop {
-            match self.insert(index, page) {
-                Ok(page) => return Ok((page, true)),
+            match self.fill(slot, page) {
+                Ok(page) => {
+                    charge.keep();
+                    return Ok((page, true));
+                }
                 Err(loser) => page = loser,
             }
             // Somebody was first; but his page may have been taken out again already, and then ours goes in.
@@ -108,22 +144,32 @@ impl PageTree {
         }
     }
 
-    /// Builds the way to `index`, so that [`Self::insert`] needs no memory.
+    /// Builds the way to `index` and charges for a page, so that [`Reservation::insert`] needs nothing more.
     ///
     /// # Errors
-    /// ERANGE beyond the end; ENOMEM.
-    pub fn prepare(&self, index: u64) -> Result<(), Errno> {
-        self.slot(index).map(|_| ())
+    /// ERANGE beyond the end; ENOMEM, also above the account's limit.
+    pub fn reserve(&self, index: u64) -> Result<Reservation<'_>, Errno> {
+        Ok(Reservation {
+            tree: self,
+            slot: self.slot(index)?,
+            charge: self.charge(1)?,
+        })
     }
 
-    /// Puts a page at `index`, to which the way was prepared.
-    ///
-    /// # Errors
-    /// The page, if there is one already (or no way).
-    pub fn insert(&self, index: u64, page: Frame) -> Result<PhysAddr, Frame> {
-        let Some(slot) = self.find(index) else {
-            return Err(page);
-        };
+    /// Charges for pages that are about to be put in.
+    fn charge(&self, pages: u64) -> Result<Charge<'_>, Errno> {
+        Charge::new(self.account.as_ref().map(|account| &account.pages), pages)
+    }
+
+    /// Gives back the charge for pages that have left.
+    fn uncharge(&self, pages: u64) {
+        if let Some(account) = &self.account {
+            account.pages.release(pages);
+        }
+    }
+
+    /// Puts a page that is charged for into an empty slot of the tree.
+    fn fill(&self, slot: &AtomicU64, page: Frame) -> Result<PhysAddr, Frame> {
         let address = page.address();
         // Release: whoever finds the page also finds what is in it.
         match slot.compare_exchange(0, address.as_u64(), Ordering::AcqRel, Ordering::Relaxed) {
@@ -134,38 +180,6 @@ impl PageTree {
             }
             Err(_) => Err(page),
         }
-    }
-
-    /// Takes up to `most` pages of `range` out, in ascending order, into `pages`, and returns where it stopped. The caller
-    /// drops them when nothing reaches them any more.
-    ///
-    /// # Panics
-    /// If the tree does not allow it.
-    pub fn take(&self, range: Range<u64>, most: usize, pages: &mut OwnedFrames) -> u64 {
-        assert!(self.discard == Discard::Allowed, "pages of a shared object stay");
-        let end = range.end.min(self.pages);
-        let mut index = range.start;
-        let full = pages.len() + most;
-        for _ in 0..STEPS_PER_TAKE {
-            if index >= end || pages.len() >= full {
-                break;
-            }
-            let (slots, below) = match self.lowest_node(index) {
-                Ok(node) => node,
-                Err(skip) => {
-                    index = skip;
-                    continue;
-                }
-            };
-            let page = slots[below].swap(0, Ordering::AcqRel);
-            if page != 0 {
-                // SAFETY: the tree owned it, and the swap took it out.
-                pages.push(unsafe { Frame::from_address(PhysAddr::new(page)) });
-                self.resident.fetch_sub(1, Ordering::Relaxed);
-            }
-            index += 1;
-        }
-        index
     }
 
     /// A word of a page; zero if the page is not there.
@@ -205,12 +219,7 @@ impl PageTree {
     pub fn copy_page(&self, index: u64, frame: &mut Frame) {
         assert!(self.discard == Discard::Never, "words of pages that can go");
         match self.get(index) {
-            // SAFETY: the page is in the tree and stays; a program may write it meanwhile, which is its own affair: any mixture of
-            // old and new bytes is a valid result.
-            Some(page) => unsafe {
-                let from: *const u8 = physical::to_virtual(page).as_ptr();
-                core::ptr::copy_nonoverlapping(from, frame.bytes().as_mut_ptr(), frame::SIZE as usize);
-            },
+            Some(page) => owners::copy_contents(page, frame),
             None => frame.zero(),
         }
     }
@@ -272,18 +281,21 @@ impl PageTree {
     }
 }
 
-/// Frees what the slots of a node hold: pages at level 0, else nodes and everything below them.
+/// Gives up what the slots of a node hold: pages at level 0, else nodes and everything below them.
 fn release(slots: &[AtomicU64], level: u32) {
     for slot in slots {
         let address = slot.load(Ordering::Relaxed);
         if address == 0 {
             continue;
         }
-        if level > 0 {
-            // SAFETY: a node; the tree is being dropped, nobody else uses it.
-            release(unsafe { physical::words(PhysAddr::new(address)) }, level - 1);
+        if level == 0 {
+            // SAFETY: the tree is being dropped, and each page is named once.
+            drop(unsafe { PageShare::from_slot(address) });
+            continue;
         }
-        // SAFETY: the tree owns what its slots name, and each is named once.
+        // SAFETY: a node; the tree is being dropped, nobody else uses it.
+        release(unsafe { physical::words(PhysAddr::new(address)) }, level - 1);
+        // SAFETY: the tree owns its nodes, and each is named once.
         drop(unsafe { Frame::from_address(PhysAddr::new(address)) });
     }
 }
@@ -291,5 +303,6 @@ fn release(slots: &[AtomicU64], level: u32) {
 impl Drop for PageTree {
     fn drop(&mut self) {
         release(&self.root, self.height);
+        self.uncharge(self.resident());
     }
 }

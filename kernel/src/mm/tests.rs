@@ -3,7 +3,7 @@
 use super::frame::{self, OwnedFrames};
 use super::physical;
 use super::stack::{GUARD_SIZE, KernelStack, STACK_SIZE};
-use super::{Discard, PageTree};
+use super::{Discard, PageTree, TakenPages};
 use crate::arch::{boot, paging};
 use crate::test::Test;
 use alloc::boxed::Box;
@@ -258,7 +258,7 @@ fn direct_map() -> Result<(), &'static str> {
 fn page_trees() -> Result<(), &'static str> {
     let before = free_frames();
     for pages in [1u64, 2, 511, 512, 513, 512 * 512, 512 * 512 + 1, 1 << 31] {
-        let tree = PageTree::new(pages, Discard::Allowed).map_err(|_| "no tree")?;
+        let tree = PageTree::new(pages, Discard::Allowed, None).map_err(|_| "no tree")?;
         let places = [0, pages / 2, pages - 1];
         for &index in &places {
             let first = tree
@@ -274,18 +274,18 @@ fn page_trees() -> Result<(), &'static str> {
         if tree.get_or_insert(pages, frame::allocate_zeroed).is_ok() || tree.get(u64::MAX).is_some() {
             return Err("a page beyond the end");
         }
-        let distinct = if pages == 1 { 1 } else { 3.min(pages as usize) };
+        let distinct = if pages == 1 { 1 } else { 3.min(pages) };
         if tree.resident() != distinct {
             return Err("the count of pages is wrong");
         }
-        let mut taken = OwnedFrames::new();
+        let mut taken = TakenPages::new();
         let mut index = 0;
         let mut rounds = 0;
         while index < pages {
             index = tree.take(index..pages, 1, &mut taken);
             rounds += 1;
         }
-        if taken.len() != distinct || tree.resident() != 0 || rounds > 10_000 {
+        if taken.len() as u64 != distinct || tree.resident() != 0 || rounds > 10_000 {
             return Err("not every page was found again, or it took too long");
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::arch::apic::{self, Vector};
 use crate::arch::irq::IrqsOff;
-use crate::arch::{paging, vmx};
+use crate::arch::{cpu, paging, vmx};
 use crate::debug::counters;
 use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 use dragonet_abi::counters::Counter;
@@ -39,6 +39,7 @@ impl Machine for Hardware<'_> {
     #[inline]
     fn flush_tag(&self, root: u64, tag: u16) {
         if paging::flush_identifier(tag) {
+            counters::count(Counter::FlushInvpcid);
             return;
         }
         // SAFETY: this root is loaded already.
@@ -72,12 +73,12 @@ impl Machine for Hardware<'_> {
             Event::TagFlushed => counters::count(Counter::FlushAll),
             Event::Shootdown(_) => counters::count(Counter::Shootdown),
             Event::ShootdownAvoided => counters::count(Counter::IpiAvoided),
-            Event::RootKept
-            | Event::RootFlushed
-            | Event::TagEvicted
-            | Event::AnsweredEarly
-            | Event::NestedFlushed
-            | Event::GuestFlushed => {}
+            // A CPU without tags keeps nothing, whatever it is told.
+            Event::RootKept if cpu::features().pcid => counters::count(Counter::PcidHit),
+            Event::RootKept | Event::RootFlushed => counters::count(Counter::PcidMiss),
+            Event::TagEvicted => counters::count(Counter::PcidEviction),
+            Event::AnsweredEarly => counters::count(Counter::EarlyAcknowledgement),
+            Event::NestedFlushed | Event::GuestFlushed => {}
         }
     }
 }

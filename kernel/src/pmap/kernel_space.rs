@@ -4,7 +4,7 @@
 //! never change, so every pmap has them by copying; mappings are added below them and never taken away, so none ever has
 //! to be invalidated.
 
-use super::tables::{DIRECT_MAP, FreshTables};
+use super::tables::{DIRECT_MAP, DetachedTables, FreshTables};
 use crate::arch::boot::{BootInfo, MemoryKind};
 use crate::arch::{cpu, paging};
 use crate::mm::FrameChain;
@@ -183,10 +183,10 @@ fn map_linear(
         let entry =
             X86_64.leaf(level, physical, attributes(protection, cache)) | X86_64.accessed | X86_64.dirty;
         match tables().enter(virtual_start, level, entry, &mut source)? {
-            Entered::New | Entered::Same => {}
+            Entered::New | Entered::Same | Entered::Widened => {}
             Entered::Broken(owed) => {
                 // Two regions of a memory map that share a page: the first one's rights go. At boot, with the table not in use.
-                owed.discharge(|_| ());
+                DetachedTables::from(owed.discharge(|_| ())).release(&X86_64);
                 continue;
             }
         }

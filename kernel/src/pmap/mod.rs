@@ -7,12 +7,14 @@
 //!
 //! The invalidation protocol is written down, with the argument why it is right, in docs/src/design/memory.md.
 
+mod cause;
 mod cpu;
 mod hardware;
 pub mod kernel_space;
 mod space;
 mod tables;
 
+pub use cause::Cause;
 pub use cpu::{ask_to_release, enter_guest, invalidate_guest, leave_guest, on_shootdown, serve, switch_to};
 pub use kernel_space::{init_kernel, kernel_root, map_device, map_device_as};
-pub use space::{Commit, EnterError, Pmap, RemovedTables, Target};
+pub use space::{Commit, EnterError, Entry, Pmap, RemovedTables, Target};

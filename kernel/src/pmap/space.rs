@@ -1,7 +1,7 @@
 //! One address space's page table: entering, removing and narrowing translations, with the flush that each owes.
 
 use super::tables::{DIRECT_MAP, DetachedTables, FreshTables};
-use super::{cpu, kernel_space};
+use super::{Cause, cpu, kernel_space};
 use crate::debug::counters;
 use crate::mm::frame::{self, Frame, Need};
 use crate::mm::{FrameChain, physical};
@@ -12,7 +12,8 @@ use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
 use invalidation::Space;
 use page_table::{
-    Attributes, CacheMode, Entered, Interlock, NoMemory, Protection, Stamp, Tables, X86_64, release_subtree,
+    Attributes, CacheMode, Entered, FlushSet, Interlock, NoMemory, Protection, Released, Stamp, Tables,
+    X86_64, release_subtree, span,
 };
 use x86_64::PhysAddr;
 
@@ -25,8 +26,10 @@ static NEXT_SPACE: AtomicU64 = AtomicU64::new(1);
 /// Where a translation leads.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// The page.
+    /// The page, aligned to its size.
     pub physical: PhysAddr,
+    /// 1 for a page of 4 KiB, 2 for one of 2 MiB.
+    pub level: u8,
     /// Accesses allowed.
     pub protection: Protection,
     /// Memory type.
@@ -40,6 +43,19 @@ pub enum EnterError {
     Stale,
     /// No memory for a table.
     OutOfMemory,
+}
+
+/// What [`Pmap::enter`] found and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// There was no translation.
+    New,
+    /// The page was there with fewer accesses.
+    Widened,
+    /// The page was there with at least these accesses.
+    Present,
+    /// Another translation was there and was broken.
+    Replaced,
 }
 
 /// What [`Pmap::commit_copy`] did.
@@ -61,9 +77,7 @@ pub struct RemovedTables<'pmap> {
 
 impl Drop for RemovedTables<'_> {
     fn drop(&mut self) {
-        let removed = core::mem::take(&mut self.detached).release(&X86_64);
-        self.pmap.resident.fetch_sub(removed.pages, Ordering::Relaxed);
-        self.pmap.tables.fetch_sub(removed.tables, Ordering::Relaxed);
+        self.pmap.release(core::mem::take(&mut self.detached));
     }
 }
 
@@ -136,16 +150,28 @@ impl Pmap {
         Tables::new(&X86_64, self.root.as_u64(), &DIRECT_MAP)
     }
 
+    /// Frees what was taken out of the table, after the flush, and counts it.
+    fn release(&self, detached: DetachedTables) {
+        let removed = detached.release(&X86_64);
+        self.resident.fetch_sub(removed.pages, Ordering::Relaxed);
+        self.tables.fetch_sub(removed.tables, Ordering::Relaxed);
+    }
+
     /// To be taken before anything is looked at that leads to a translation.
     pub fn stamp(&self) -> Stamp {
         Stamp(self.stamp.load(Ordering::Acquire))
+    }
+
+    /// Calls `look` while nothing can be invalidated.
+    pub fn with_interlock<R>(&self, look: impl FnOnce(&Interlock) -> R) -> R {
+        look(&self.interlock.lock())
     }
 
     fn invalidate(&self, interlock: &mut Interlock, range: &Range<u64>) {
         self.stamp.store(interlock.invalidate(range).0, Ordering::Release);
     }
 
-    /// Enters the translation of a page of a program. Nothing is flushed if there was none or only a narrower one. Of `neighbours`,
+    /// Enters the translation of a page of a program, to whose size `address` is aligned. Nothing is flushed if there was none or only a narrower one. Of `neighbours`,
     /// pages that share its lowest table, those are entered as well that have no translation and were not
     /// invalidated since the stamp.
     ///
@@ -157,12 +183,13 @@ impl Pmap {
         target: Target,
         neighbours: &[(u64, Target)],
         stamp: Stamp,
-    ) -> Result<(), EnterError> {
+    ) -> Result<Entry, EnterError> {
         let interlock = self.interlock.lock();
-        if !interlock.admits(stamp, address) {
+        if !interlock.admits_range(stamp, &(address..address + span(target.level))) {
             return Err(EnterError::Stale);
         }
-        self.enter_locked(&interlock, address, target)
+        let entry = self
+            .enter_locked(&interlock, address, target)
             .map_err(|NoMemory| EnterError::OutOfMemory)?;
         let mut around = 0;
         for (address, target) in neighbours {
@@ -174,7 +201,7 @@ impl Pmap {
             self.resident.fetch_add(around, Ordering::Relaxed);
             counters::count_n(Counter::PageMappedAround, around);
         }
-        Ok(())
+        Ok(entry)
     }
 
     fn enter_locked(
@@ -182,19 +209,23 @@ impl Pmap {
         interlock: &SpinLockGuard<'_, Interlock>,
         address: u64,
         target: Target,
-    ) -> Result<(), NoMemory> {
+    ) -> Result<Entry, NoMemory> {
         let entry = leaf(&target);
         let mut source = FreshTables::new(Need::Program);
+        let mut new = Entry::New;
         let result = loop {
-            match self.table().enter(address, 1, entry, &mut source) {
+            match self.table().enter(address, target.level, entry, &mut source) {
                 Ok(Entered::New) => {
-                    self.resident.fetch_add(1, Ordering::Relaxed);
-                    break Ok(());
+                    let pages = span(target.level) / page_table::PAGE_SIZE;
+                    self.resident.fetch_add(pages, Ordering::Relaxed);
+                    break Ok(new);
                 }
-                Ok(Entered::Same) => break Ok(()),
+                Ok(Entered::Same) => break Ok(Entry::Present),
+                Ok(Entered::Widened) => break Ok(Entry::Widened),
                 Ok(Entered::Broken(owed)) => {
-                    self.resident.fetch_sub(1, Ordering::Relaxed);
-                    owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
+                    new = Entry::Replaced;
+                    let taken = owed.discharge(|set| self.flush(interlock, set, Cause::Replace));
+                    self.release(taken.into());
                 }
                 Err(error) => break Err(error),
             }
@@ -221,9 +252,8 @@ impl Pmap {
         }
         let page = address..address + page_table::PAGE_SIZE;
         let owed = self.table().remove(&page, &(0..0), DetachedTables::default());
-        let detached = owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
-        self.resident
-            .fetch_sub(detached.release(&X86_64).pages, Ordering::Relaxed);
+        let detached = owed.discharge(|set| self.flush(&interlock, set, Cause::Copy));
+        self.release(detached);
         if !insert() {
             return Ok(Commit::Again);
         }
@@ -237,20 +267,43 @@ impl Pmap {
 
     /// Removes all translations of `range` from the table and from every CPU. `releasable` contains `range` and has no
     /// translations beyond it; tables that serve nothing outside of it come back, to be dropped where no lock is held.
-    pub fn remove(&self, range: &Range<u64>, releasable: &Range<u64>) -> RemovedTables<'_> {
+    pub fn remove(&self, range: &Range<u64>, releasable: &Range<u64>, cause: Cause) -> RemovedTables<'_> {
         let mut interlock = self.interlock.lock();
         self.invalidate(&mut interlock, range);
         let owed = self.table().remove(range, releasable, DetachedTables::default());
-        let detached = owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
+        let detached = owed.discharge(|set| self.flush(&interlock, set, cause));
         RemovedTables { pmap: self, detached }
     }
 
     /// Takes from all translations of `range` what is not in `keep`, in the table and on every CPU.
-    pub fn narrow(&self, range: &Range<u64>, keep: Protection) {
+    pub fn narrow(&self, range: &Range<u64>, keep: Protection, cause: Cause) {
+        self.narrow_after(keep, cause, || (range.clone(), ()));
+    }
+
+    /// Drops `set` on every CPU that may hold it. The lock is held.
+    fn flush(&self, interlock: &SpinLockGuard<'_, Interlock>, set: &FlushSet, cause: Cause) {
+        counters::count(cause.counter());
+        cpu::flush(interlock.irqs(), self, set);
+    }
+
+    /// Runs `change`, which makes it wrong to use what is not in `keep` in the range that it returns, and takes that from the
+    /// translations there, in the table and on every CPU. Nothing is done for an empty range.
+    pub fn narrow_after<R>(
+        &self,
+        keep: Protection,
+        cause: Cause,
+        change: impl FnOnce() -> (Range<u64>, R),
+    ) -> R {
         let mut interlock = self.interlock.lock();
-        self.invalidate(&mut interlock, range);
-        let owed = self.table().narrow(range, keep);
-        owed.discharge(|set| cpu::flush(interlock.irqs(), self, set));
+        let (range, result) = change();
+        if !range.is_empty() {
+            let owed = self.table().narrow(&range, keep);
+            owed.discharge(|set| self.flush(&interlock, set, cause));
+            // Not earlier: whoever takes a stamp from here on sees the change, and a page that it copies is written by nobody through
+            // what was there before.
+            self.invalidate(&mut interlock, &range);
+        }
+        result
     }
 
     /// Copies from a mapped page, from `address` to at most the end of its page, and returns how much. `None` if the page is not
@@ -286,6 +339,13 @@ impl Pmap {
         Some((first, length.min(wanted)))
     }
 
+    /// Counts the pages of `range` that are translated, in at most `most` steps of at most an entry each; returns the count and
+    /// where to go on. At least [`page_table::ROOT_LEVEL`] steps are needed to get on.
+    pub fn count(&self, range: &Range<u64>, most: usize) -> (u64, u64) {
+        let _lock = self.interlock.lock();
+        self.table().count(range, most)
+    }
+
     /// The translation of an address, for inspection: page, accesses.
     pub fn translation(&self, address: u64) -> Option<(PhysAddr, Protection)> {
         let _lock = self.interlock.lock();
@@ -310,7 +370,7 @@ fn leaf(target: &Target) -> u64 {
     } else {
         0
     };
-    X86_64.leaf(1, target.physical.as_u64(), attributes) | X86_64.accessed | dirty
+    X86_64.leaf(target.level, target.physical.as_u64(), attributes) | X86_64.accessed | dirty
 }
 
 impl Drop for Pmap {
@@ -328,8 +388,10 @@ impl Drop for Pmap {
             let entry = slot.load(Ordering::Relaxed);
             if X86_64.is_present(entry) {
                 let table = X86_64.table_address(entry);
-                release_subtree(&X86_64, &DIRECT_MAP, table, 3, &mut |table| {
-                    free.push(PhysAddr::new(table))
+                release_subtree(&X86_64, &DIRECT_MAP, table, 3, &mut |released| {
+                    if let Released::Table(table) = released {
+                        free.push(PhysAddr::new(table));
+                    }
                 });
             }
         }

@@ -4,7 +4,7 @@ use crate::mm::FrameChain;
 use crate::mm::frame::{self, Frame, Need};
 use crate::mm::physical;
 use core::sync::atomic::{AtomicU64, Ordering};
-use page_table::{Detached, Format, ROOT_LEVEL, TableMemory, TableSource};
+use page_table::{Detached, Format, ROOT_LEVEL, Released, TableMemory, TableSource, Taken};
 use x86_64::PhysAddr;
 
 /// Tables in the direct map. Only this module makes one, and only tables of a [`super::Pmap`] or the kernel's go in.
@@ -82,6 +82,14 @@ impl Detached for DetachedTables {
     }
 }
 
+impl From<Taken> for DetachedTables {
+    fn from(taken: Taken) -> Self {
+        let mut detached = DetachedTables::default();
+        taken.hand_to(&mut detached);
+        detached
+    }
+}
+
 /// What a removal took out of a page table.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Removed {
@@ -100,10 +108,12 @@ impl DetachedTables {
         };
         for level in 1..ROOT_LEVEL {
             while let Some(table) = self.by_level[usize::from(level)].pop() {
-                let mut free = |table| {
-                    removed.tables += 1;
-                    // SAFETY: the table came from `FreshTables` and is in no page table and no CPU any more.
-                    drop(unsafe { Frame::from_address(PhysAddr::new(table)) });
+                let mut free = |released| {
+                    if let Released::Table(table) = released {
+                        removed.tables += 1;
+                        // SAFETY: the table came from `FreshTables` and is in no page table and no CPU any more.
+                        drop(unsafe { Frame::from_address(PhysAddr::new(table)) });
+                    }
                 };
                 removed.pages +=
                     page_table::release_subtree(format, &DIRECT_MAP, table.as_u64(), level, &mut free);

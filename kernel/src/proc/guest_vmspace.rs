@@ -23,12 +23,12 @@ pub struct GuestVmspace {
 const DESTROYED: u32 = 1 << 31;
 
 impl GuestVmspace {
-    /// A new, empty vmspace for users of the vkernel `creator`.
+    /// A new, empty vmspace for users of the vkernel `creator`, who pays for what is in it.
     ///
     /// # Errors
     /// ENOMEM.
     pub fn new(creator: &Arc<Process>) -> Result<Arc<Self>, Errno> {
-        let vmspace = Vmspace::new()?;
+        let vmspace = Vmspace::charged_to(creator.vmspace().account().clone())?;
         creator.guest_vmspaces.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(GuestVmspace {
             vmspace,

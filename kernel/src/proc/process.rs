@@ -56,7 +56,7 @@ pub fn processes_alive() -> u32 {
 }
 
 impl Process {
-    /// A process without threads.
+    /// A process without threads and without limits.
     ///
     /// # Errors
     /// ENOMEM.
@@ -83,6 +83,16 @@ impl Process {
         ALIVE.fetch_add(1, Ordering::Relaxed);
         table::add(&process);
         Ok(process)
+    }
+
+    /// A process that this one creates, with the same limits.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn new_child(&self, name: [u8; MAX_NAME]) -> Result<Arc<Self>, Errno> {
+        let child = Self::new(name, self.id)?;
+        child.vmspace.account().inherit(self.vmspace.account());
+        Ok(child)
     }
 
     /// Process id, never used again.

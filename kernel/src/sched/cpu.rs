@@ -1,7 +1,7 @@
 //! The scheduler's state of each CPU, and where a thread that becomes ready goes.
 
 use super::current;
-use super::task::{Schedulable, State};
+use super::task::{Schedulable, State, Task};
 use super::{QUANTUM, switch, timer, work};
 use crate::arch::apic::{self, Vector};
 use crate::arch::irq::{IrqGuard, IrqsOff};
@@ -121,7 +121,7 @@ pub fn make_ready(thread: Arc<dyn Schedulable>) {
         if preempts {
             switch::request(guard.witness(), work::RESCHEDULE);
         } else if was_empty {
-            start_quantum(guard.witness());
+            start_quantum(guard.witness(), clock::now());
         }
     } else if preempts || was_empty {
         cpu::by_index(target).request_work(work::RESCHEDULE);
@@ -155,9 +155,9 @@ fn choose(affinity: u64, last: usize, here: usize) -> usize {
     }
 }
 
-/// Gives the current thread a quantum from now, since others wait.
-fn start_quantum(irqs: &IrqsOff) {
-    let end = clock::now() + QUANTUM;
+/// Gives the current thread a quantum from `now` on, since others wait.
+fn start_quantum(irqs: &IrqsOff, now: u64) {
+    let end = now + QUANTUM;
     this(irqs).quantum_end.store(end, Ordering::Relaxed);
     timer::arm_at_most(irqs, end);
 }
@@ -203,14 +203,14 @@ impl CpuScheduler {
         self.idle.get().expect("the scheduler was started on this CPU")
     }
 
-    /// Notes what runs from now on, and starts its quantum if others wait.
-    pub(super) fn note_current(&self, irqs: &IrqsOff, thread: &Arc<dyn Schedulable>) {
+    /// Notes what runs from `now` on, and starts its quantum if others wait.
+    pub(super) fn note_current(&self, irqs: &IrqsOff, thread: &Arc<dyn Schedulable>, task: &Task, now: u64) {
         let idle = Arc::ptr_eq(thread, self.idle());
-        let priority = if idle { IDLE } else { thread.task().priority() };
+        let priority = if idle { IDLE } else { task.priority() };
         self.current_priority.store(priority, Ordering::Relaxed);
         self.quantum_end.store(FOREVER, Ordering::Relaxed);
         if !idle && self.ready.load(Ordering::Relaxed) > 0 {
-            start_quantum(irqs);
+            start_quantum(irqs, now);
         }
     }
 
@@ -220,8 +220,11 @@ impl CpuScheduler {
         let end = self.quantum_end.load(Ordering::Relaxed);
         if self.ready.load(Ordering::Relaxed) == 0 {
             self.quantum_end.store(FOREVER, Ordering::Relaxed);
-        } else if end == FOREVER || end <= clock::now() {
-            start_quantum(irqs);
+            return;
+        }
+        let now = clock::now();
+        if end == FOREVER || end <= now {
+            start_quantum(irqs, now);
         }
     }
 

@@ -11,7 +11,7 @@ use core::cell::UnsafeCell;
 
 struct Slot(UnsafeCell<Option<Arc<dyn Schedulable>>>);
 
-// SAFETY: a slot is read and written only by its own CPU with interrupts off.
+// SAFETY: a slot is read only by its own CPU, and written by it with interrupts off.
 unsafe impl Sync for Slot {}
 
 static CURRENT: [Slot; cpu::MAX_CPUS] = [const { Slot(UnsafeCell::new(None)) }; cpu::MAX_CPUS];
@@ -34,10 +34,11 @@ pub fn current() -> Arc<dyn Schedulable> {
 }
 
 /// Calls `action` with the running thread, without counting a reference. False (`None`) before the scheduler runs on this CPU.
+#[inline]
 pub fn with_current<R>(action: impl FnOnce(&dyn Schedulable) -> R) -> Option<R> {
     let pointer: *const dyn Schedulable = {
-        let _guard = IrqGuard::new();
-        // SAFETY: own CPU, interrupts off.
+        // SAFETY: own CPU: kernel code is not preempted, so the thread stays here. Nobody writes the slot meanwhile: that is done with
+        // interrupts off, and an interrupt handler reads at most.
         let slot = unsafe { &*CURRENT[cpu::index()].0.get() };
         Arc::as_ptr(slot.as_ref()?)
     };

@@ -140,11 +140,12 @@ fn switch_to(irqs: &IrqsOff, next: Arc<dyn Schedulable>, after: After) {
     task.set_state(State::Running);
     // From here on a poster that sees Running sends its IPI here; what was posted before is seen by `needs_attention`.
     core::sync::atomic::fence(Ordering::SeqCst);
-    here.note_current(irqs, &next);
+    here.note_current(irqs, &next, task, now);
     let next_context: *const ThreadContext = task.context();
     let previous = current::replace(irqs, next).expect("a thread is current");
-    previous.task().account(now);
-    let previous_context: *const ThreadContext = previous.task().context();
+    let previous_task = previous.task();
+    previous_task.account(now);
+    let previous_context: *const ThreadContext = previous_task.context();
     *here.previous.lock() = Some((previous, after));
     switch_contexts(irqs, previous_context, next_context);
     finish_switch(irqs);

@@ -39,6 +39,8 @@ ranks! {
     Guest,
     /// Page tables of one vmspace.
     Pmap,
+    /// Pages that leave one page tree.
+    PageTree,
     /// Bindings of interrupt lines.
     Interrupt,
     /// Registers of the I/O APICs.
@@ -90,29 +92,41 @@ impl fmt::Display for Names {
     }
 }
 
-/// Notes that this CPU is about to take a lock of `rank`. Interrupts are off.
-pub(super) fn acquire(rank: Rank) {
-    if cfg!(debug_assertions) {
-        match held().wait_for(rank as u32) {
-            Ok(more) => note(more),
-            Err(Violation { held, .. }) => {
-                panic!("lock order: taking {rank:?} while holding {}", Names(held))
+/// A note that this CPU holds a lock of a rank, until it is dropped. Nothing in release builds.
+#[must_use]
+pub(super) struct Noted(Rank);
+
+impl Noted {
+    /// This CPU is about to take a lock of `rank`. Interrupts are off.
+    #[inline]
+    pub(super) fn acquire(rank: Rank) -> Self {
+        if cfg!(debug_assertions) {
+            match held().wait_for(rank as u32) {
+                Ok(more) => note(more),
+                Err(Violation { held, .. }) => {
+                    panic!("lock order: taking {rank:?} while holding {}", Names(held))
+                }
             }
         }
+        Noted(rank)
+    }
+
+    /// It has taken one without waiting, which cannot deadlock and so needs no order.
+    #[inline]
+    pub(super) fn without_wait(rank: Rank) -> Self {
+        if cfg!(debug_assertions) {
+            note(held().without_waiting(rank as u32));
+        }
+        Noted(rank)
     }
 }
 
-/// Notes a lock that was taken without waiting, which cannot deadlock and so needs no order.
-pub(super) fn acquired_without_wait(rank: Rank) {
-    if cfg!(debug_assertions) {
-        note(held().without_waiting(rank as u32));
-    }
-}
-
-/// Notes that this CPU has let go of a lock of `rank`.
-pub(super) fn release(rank: Rank) {
-    if cfg!(debug_assertions) {
-        note(held().release(rank as u32));
+impl Drop for Noted {
+    #[inline]
+    fn drop(&mut self) {
+        if cfg!(debug_assertions) {
+            note(held().release(self.0 as u32));
+        }
     }
 }
 

@@ -1,44 +1,63 @@
 //! A spin lock that turns interrupts off while it is held.
 
-use super::rank::{self, Rank};
+use super::rank::{Noted, Rank};
 use super::record;
 use crate::arch::irq::{IrqGuard, IrqsOff};
+use core::fmt;
 use core::ops::{Deref, DerefMut};
+use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 /// Mutual exclusion between CPUs and against interrupt handlers of this CPU.
 pub struct SpinLock<T> {
-    inner: spin::mutex::SpinMutex<T>,
+    inner: SpinMutex<T>,
     rank: Rank,
+}
+
+impl<T> fmt::Debug for SpinLock<T> {
+    /// Without what is inside, which would need the lock.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "SpinLock({:?})", self.rank)
+    }
 }
 
 impl<T> SpinLock<T> {
     /// A free lock around `value` with its place in the lock order.
     pub const fn new(rank: Rank, value: T) -> Self {
         SpinLock {
-            inner: spin::mutex::SpinMutex::new(value),
+            inner: SpinMutex::new(value),
             rank,
         }
     }
 
     /// Waits until the lock is free and takes it. Interrupts stay off until the guard is dropped.
+    #[inline]
     pub fn lock(&self) -> SpinLockGuard<'_, T> {
         let irq = IrqGuard::new();
-        rank::acquire(self.rank);
+        let noted = Noted::acquire(self.rank);
         record::note(core::ptr::from_ref(self).addr(), self.rank);
-        // While this CPU waits with interrupts off it answers invalidations: the owner of the lock may be waiting for just that.
-        let inner = loop {
-            if let Some(inner) = self.inner.try_lock() {
-                break inner;
-            }
-            while self.inner.is_locked() {
-                crate::pmap::serve(irq.witness());
-                core::hint::spin_loop();
-            }
+        let inner = match self.inner.try_lock() {
+            Some(inner) => inner,
+            None => self.wait(irq.witness()),
         };
         SpinLockGuard {
-            inner: Some(inner),
-            rank: self.rank,
+            inner,
+            _noted: noted,
             irq,
+        }
+    }
+
+    /// Waits for the lock. Meanwhile this CPU, whose interrupts are off, answers invalidations: the owner of the lock may be waiting
+    /// for just that.
+    #[cold]
+    fn wait(&self, irqs: &IrqsOff) -> SpinMutexGuard<'_, T> {
+        loop {
+            if let Some(inner) = self.inner.try_lock() {
+                return inner;
+            }
+            while self.inner.is_locked() {
+                crate::pmap::serve(irqs);
+                core::hint::spin_loop();
+            }
         }
     }
 
@@ -46,11 +65,11 @@ impl<T> SpinLock<T> {
     pub fn try_lock(&self) -> Option<SpinLockGuard<'_, T>> {
         let irq = IrqGuard::new();
         let inner = self.inner.try_lock()?;
-        rank::acquired_without_wait(self.rank);
+        let noted = Noted::without_wait(self.rank);
         record::note(core::ptr::from_ref(self).addr(), self.rank);
         Some(SpinLockGuard {
-            inner: Some(inner),
-            rank: self.rank,
+            inner,
+            _noted: noted,
             irq,
         })
     }
@@ -60,8 +79,9 @@ impl<T> SpinLock<T> {
 /// that interrupts come back only with the last one.
 #[must_use]
 pub struct SpinLockGuard<'lock, T> {
-    inner: Option<spin::mutex::SpinMutexGuard<'lock, T>>,
-    rank: Rank,
+    // Dropped in this order: interrupts come back when the lock is free.
+    inner: SpinMutexGuard<'lock, T>,
+    _noted: Noted,
     irq: IrqGuard,
 }
 
@@ -75,23 +95,12 @@ impl<T> SpinLockGuard<'_, T> {
 impl<T> Deref for SpinLockGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        self.inner
-            .as_deref()
-            .expect("a guard holds its lock until it is dropped")
+        &self.inner
     }
 }
 
 impl<T> DerefMut for SpinLockGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.inner
-            .as_deref_mut()
-            .expect("a guard holds its lock until it is dropped")
-    }
-}
-
-impl<T> Drop for SpinLockGuard<'_, T> {
-    fn drop(&mut self) {
-        self.inner = None;
-        rank::release(self.rank);
+        &mut self.inner
     }
 }

@@ -4,7 +4,7 @@ use super::Call;
 use crate::proc::{Entry, Object, Process};
 use crate::sched;
 use crate::vm::{MapArguments, MemoryObject};
-use dragonet_abi::memory::{Advice, MapFlags, MapRequest, Protection};
+use dragonet_abi::memory::{Advice, Inheritance, MapFlags, MapRequest, Protection};
 use dragonet_abi::{Errno, Handle, Rights};
 
 /// Protection from a register: unknown bits, write without read, and write with execute are refused.
@@ -123,9 +123,19 @@ pub fn mcontrol(call: &Call) -> Result<u64, Errno> {
         .map(|()| 0)
 }
 
+/// `minherit(address, length, inheritance)`.
+pub fn minherit(call: &Call) -> Result<u64, Errno> {
+    let inheritance = Inheritance::from_number(call.argument(2)).ok_or(Errno::EINVAL)?;
+    call.process()
+        .vmspace()
+        .set_inheritance(call.argument(0), call.argument(1), inheritance)
+        .map(|()| 0)
+}
+
 /// `object_create(size)`.
 pub fn object_create(call: &Call) -> Result<u64, Errno> {
-    let object = MemoryObject::anonymous(call.argument(0))?;
+    let account = call.process().vmspace().account();
+    let object = MemoryObject::anonymous_for(call.argument(0), account)?;
     let rights = Rights::READ | Rights::WRITE | Rights::EXECUTE | Rights::DUPLICATE | Rights::TRANSFER;
     let entry = Entry {
         object: Object::Memory(object),

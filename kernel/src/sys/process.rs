@@ -8,7 +8,9 @@ use crate::sched;
 use crate::vm::copy;
 use alloc::sync::Arc;
 use dragonet_abi::layout::{MAX_NAME, USER_END};
-use dragonet_abi::process::{ENDED_EXIT, ENDED_KILLED, PRIORITY_DEFAULT, ProcessInfo, WaitStatus};
+use dragonet_abi::process::{
+    ENDED_EXIT, ENDED_KILLED, LIMIT_READ, LimitKind, NO_LIMIT, PRIORITY_DEFAULT, ProcessInfo, WaitStatus,
+};
 use dragonet_abi::{Errno, Rights};
 
 /// `process_create(name, name_length)`.
@@ -17,7 +19,7 @@ pub fn create(call: &Call) -> Result<u64, Errno> {
     core::str::from_utf8(&bytes).map_err(|_| Errno::EINVAL)?;
     let mut name = [0; MAX_NAME];
     name[..bytes.len()].copy_from_slice(&bytes);
-    let process = Process::new(name, call.process().id())?;
+    let process = call.process().new_child(name)?;
     let entry = Entry {
         object: Object::Process(process),
         rights: Process::RIGHTS,
@@ -157,4 +159,24 @@ pub fn open(call: &Call) -> Result<u64, Errno> {
         rights: Process::RIGHTS,
     };
     Ok(u64::from(call.process().handles().insert(entry)?.0))
+}
+
+/// `process_limit(process, kind, value)`.
+pub fn limit(call: &Call) -> Result<u64, Errno> {
+    let process = call.process_object(0, Rights::MANAGE)?;
+    let kind = LimitKind::from_number(call.argument(1)).ok_or(Errno::EINVAL)?;
+    let account = process.vmspace().account();
+    let own = call.process().vmspace().account();
+    let (quota, own) = match kind {
+        LimitKind::Memory | LimitKind::MemoryUsed => (&account.pages, &own.pages),
+        LimitKind::AddressSpace | LimitKind::AddressSpaceUsed => (&account.addresses, &own.addresses),
+    };
+    let is_limit = matches!(kind, LimitKind::Memory | LimitKind::AddressSpace);
+    match call.argument(2) {
+        LIMIT_READ if is_limit => Ok(quota.limit()),
+        LIMIT_READ => Ok(quota.used()),
+        value if !is_limit || value > NO_LIMIT => Err(Errno::EINVAL),
+        value if value > own.limit() => Err(Errno::EPERM),
+        value => Ok(quota.set_limit(value)),
+    }
 }

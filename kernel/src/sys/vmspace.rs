@@ -5,10 +5,11 @@ use super::user_slice::{PIECE, zeroed};
 use super::{Call, Outcome};
 use crate::proc::{Entry, GuestVmspace, Object};
 use crate::sched;
-use crate::vm::copy;
+use crate::vm::{Fork, copy};
 use alloc::sync::Arc;
-use dragonet_abi::memory::{Advice, MapRequest};
-use dragonet_abi::vmspace::VMSPACE_CTL_RUN;
+use alloc::vec::Vec;
+use dragonet_abi::memory::{Advice, Inheritance, MapRequest};
+use dragonet_abi::vmspace::{EntryInfo, VMSPACE_CTL_RUN};
 use dragonet_abi::{Errno, Rights};
 
 fn vmspace_object(call: &Call, rights: Rights) -> Result<Arc<GuestVmspace>, Errno> {
@@ -149,4 +150,54 @@ pub fn pwrite(call: &Call) -> Result<u64, Errno> {
         sched::offer();
     }
     Ok(done)
+}
+
+/// Rows of one [`entries`] at most.
+const MOST_ENTRIES: usize = 64;
+
+/// `vmspace_entries(vmspace, address, *mut EntryInfo, count)`.
+pub fn entries(call: &Call) -> Result<u64, Errno> {
+    let vmspace = vmspace_object(call, Rights::READ)?;
+    let (address, buffer, count) = (call.argument(1), call.argument(2), call.argument(3));
+    let most = usize::try_from(count).map_or(MOST_ENTRIES, |count| count.min(MOST_ENTRIES));
+    copy::check_range(buffer, (most * size_of::<EntryInfo>()) as u64)?;
+    let mut rows = Vec::new();
+    rows.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
+    vmspace
+        .vmspace()?
+        .for_each_entry(address, most, |entry| rows.push(entry));
+    let goes_on = || {
+        sched::offer();
+        !call.thread.must_go()
+    };
+    for (number, row) in rows.iter_mut().enumerate() {
+        let mapped = vmspace.vmspace()?.mapped_pages(&(row.start..row.end), goes_on);
+        row.mapped_pages = mapped.ok_or(Errno::EINTR)?;
+        copy::write(buffer + (number * size_of::<EntryInfo>()) as u64, row)?;
+    }
+    Ok(rows.len() as u64)
+}
+
+/// `vmspace_fork(source, target)`.
+pub fn fork(call: &Call) -> Result<u64, Errno> {
+    let source = vmspace_object(call, Rights::READ | Rights::MANAGE)?;
+    let target = call.object(1, Object::vmspace, Rights::MANAGE)?;
+    let mut fork = Fork::new(source.vmspace()?, target.vmspace()?)?;
+    while fork.step()? {
+        if call.thread.must_go() {
+            return Err(Errno::EINTR);
+        }
+        sched::offer();
+    }
+    fork.finish().map(|()| 0)
+}
+
+/// `vmspace_minherit(vmspace, address, length, inheritance)`.
+pub fn minherit(call: &Call) -> Result<u64, Errno> {
+    let vmspace = vmspace_object(call, Rights::MANAGE)?;
+    let inheritance = Inheritance::from_number(call.argument(3)).ok_or(Errno::EINVAL)?;
+    vmspace
+        .vmspace()?
+        .set_inheritance(call.argument(1), call.argument(2), inheritance)
+        .map(|()| 0)
 }

@@ -21,6 +21,7 @@ const GROUPS: &[&[Test]] = &[
     crate::sync::tests::TESTS,
     crate::mm::tests::TESTS,
     crate::mm::pressure_tests::TESTS,
+    crate::mm::sharing_tests::TESTS,
     crate::vm::tests::TESTS,
     crate::sched::TESTS,
     crate::proc::TESTS,

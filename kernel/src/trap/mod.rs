@@ -48,11 +48,13 @@ pub fn on_syscall(frame: &mut TrapFrame) {
 pub fn on_user_exception(frame: &mut TrapFrame, fault_address: u64) {
     counters::count(Counter::UserException);
     proc::with_current(|thread| {
-        let (mut address, mut guard) = (0, false);
+        let (mut address, mut error_code, mut guard) = (0, frame.error_code, false);
         if frame.vector == PAGE_FAULT {
             match resolve_fault(thread, fault_address, frame.error_code) {
                 Ok(()) => return,
-                Err(why) => (address, guard) = (fault_address, why == FaultError::Guard),
+                Err(fault) => {
+                    (address, error_code, guard) = (fault_address, fault.error_code, fault.guard);
+                }
             }
         }
         if thread.is_guest() {
@@ -61,14 +63,14 @@ pub fn on_user_exception(frame: &mut TrapFrame, fault_address: u64) {
                 RunEvent {
                     reason: abi::RUN_EXCEPTION,
                     vector: frame.vector as u32,
-                    error_code: frame.error_code,
+                    error_code,
                     fault_address: address,
                 },
             );
         } else {
             thread.process().end_by_exception(Exception {
                 vector: frame.vector as u8,
-                error_code: frame.error_code,
+                error_code,
                 address,
                 instruction: frame.rip,
                 guard,
@@ -77,16 +79,28 @@ pub fn on_user_exception(frame: &mut TrapFrame, fault_address: u64) {
     });
 }
 
+/// A fault that is the program's own.
+struct OwnFault {
+    /// Not what the machine's table says, which may have nothing there only because nobody touched it yet, but what the mapping and
+    /// the virtual page table say.
+    error_code: u64,
+    /// In a guard.
+    guard: bool,
+}
+
 /// Lets the current address space of a user resolve a fault.
 ///
 /// # Errors
-/// Why it is the program's own.
-fn resolve_fault(thread: &proc::Thread, address: u64, error_code: u64) -> Result<(), FaultError> {
+/// It is the program's own.
+fn resolve_fault(thread: &proc::Thread, address: u64, error_code: u64) -> Result<(), OwnFault> {
     counters::count(Counter::PageFault);
     // An access that the CPU made as a supervisor on the program's behalf is no access of the program: no mapping would
     // resolve it, and trying again for ever would be a hang. Emulators make such accesses for far returns under SMAP.
     if address >= USER_END || error_code & FAULT_RESERVED != 0 || error_code & FAULT_USER == 0 {
-        return Err(FaultError::NotMapped);
+        return Err(OwnFault {
+            error_code,
+            guard: false,
+        });
     }
     let access = Access {
         write: error_code & FAULT_WRITE != 0,
@@ -96,12 +110,16 @@ fn resolve_fault(thread: &proc::Thread, address: u64, error_code: u64) -> Result
     let guest = thread.guest_vmspace();
     let vmspace = guest.as_ref().unwrap_or(thread.process().vmspace());
     match vmspace.handle_fault(address, access) {
+        Ok(()) => Ok(()),
         Err(FaultError::OutOfMemory) => {
             // The program cannot be told by an error; a vkernel's user ends with its vkernel.
             thread.process().end_without_memory(address);
             Ok(())
         }
-        outcome => outcome,
+        Err(error) => Err(OwnFault {
+            error_code: error.error_code(access),
+            guard: error == FaultError::Guard,
+        }),
     }
 }
 

@@ -4,9 +4,10 @@
 //! go on: he lets others run, and stops for a thread that must end.
 
 use super::fault::{Access, Around, FaultError};
+use super::region::DROP_BATCH;
 use super::vmspace::{Vmspace, checked_range, page_rounded};
-use crate::mm;
-use crate::mm::frame::OwnedFrames;
+use crate::mm::{self, TakenPages};
+use crate::pmap::Cause;
 use core::ops::Range;
 use dragonet_abi::Errno;
 use dragonet_abi::layout::PAGE_SIZE;
@@ -15,8 +16,6 @@ use vm_map::Full;
 
 /// Pages that one piece of `WillNeed` brings in.
 const FETCH_BATCH: u64 = 64;
-/// Pages dropped at once, with interrupts off.
-const DROP_BATCH: usize = 256;
 
 impl Vmspace {
     /// `madvise`: everything but [`Advice::SetMap`], in one go. A length of 0 does nothing.
@@ -62,7 +61,7 @@ impl Vmspace {
                     return Err(Errno::EINVAL);
                 }
                 // Without the map's lock: translations are a cache, so this is right whatever happens to the entries.
-                drop(self.pmap().remove(&range, &range));
+                drop(self.pmap().remove(&range, &range, Cause::Advice));
                 Ok(())
             }
             Advice::SetMap => Err(Errno::EINVAL),
@@ -107,40 +106,36 @@ impl Vmspace {
         }
         map.update(range.clone(), |region| region.root = Some(Vpte(value)))
             .map_err(|Full| Errno::ENOMEM)?;
-        _tables = self.pmap().remove(&range, &range);
+        _tables = self.pmap().remove(&range, &range, Cause::SetMap);
         Ok(())
     }
 
     /// Drops the first private pages of `range` and returns where it stopped.
     fn drop_some(&self, range: &Range<u64>) -> u64 {
         // Freed at the end, when no CPU can reach the pages any more.
-        let mut taken = OwnedFrames::new();
+        let mut taken = TakenPages::new();
         self.take_some(range, &mut taken)
     }
 
     /// Takes the first private pages of `range` out of their object, then out of the page table, and returns where it
     /// stopped. In this order a fault in between either finds no page and makes a new one, or finds the old one
     /// and is refused by the interlock.
-    fn take_some(&self, range: &Range<u64>, taken: &mut OwnedFrames) -> u64 {
+    fn take_some(&self, range: &Range<u64>, taken: &mut TakenPages) -> u64 {
         let _tables;
         let map = self.map.lock();
         let Some(entry) = map.overlapping(range.clone()).next() else {
             return range.end;
         };
         let part = range.start.max(entry.start)..range.end.min(entry.end);
-        let (object, offset) = match &entry.payload.overlay {
-            Some(overlay) => (&overlay.object, overlay.offset),
-            None => (&entry.payload.object, entry.payload.offset),
-        };
-        if !object.is_private() {
+        let Some((pages, offset)) = entry.payload.own_pages() else {
             return part.end;
-        }
+        };
         let index = |address: u64| (offset + (address - entry.start)) / PAGE_SIZE;
-        let stopped = object.take(index(part.start)..index(part.end), DROP_BATCH, taken);
+        let stopped = pages.take(index(part.start)..index(part.end), DROP_BATCH, taken);
         let end = part.start + (stopped - index(part.start)) * PAGE_SIZE;
         let done = part.start..end.min(part.end);
         if !taken.is_empty() {
-            _tables = self.pmap().remove(&done, &done);
+            _tables = self.pmap().remove(&done, &done, Cause::DontNeed);
         }
         done.end
     }
@@ -163,10 +158,9 @@ impl Vmspace {
         };
         let end = part.end.min(part.start + FETCH_BATCH * PAGE_SIZE);
         for page in (part.start..end).step_by(PAGE_SIZE as usize) {
-            match self.resolve(page, Access::READ, Around::No) {
-                Err(FaultError::OutOfMemory) => return Err(Errno::ENOMEM),
-                // Anything else: somebody has changed the mapping meanwhile.
-                Ok(()) | Err(_) => {}
+            // Any other error: somebody has changed the mapping meanwhile.
+            if self.resolve(page, Access::READ, Around::No) == Err(FaultError::OutOfMemory) {
+                return Err(Errno::ENOMEM);
             }
         }
         Ok(end)

@@ -5,17 +5,19 @@
 //! spaces, and no memory is allocated for bookkeeping.
 
 use super::around::{Neighbours, neighbours};
-use super::region::{Overlay, Region, Role};
+use super::large;
+use super::region::{Region, Role};
 use super::vmspace::{Vmspace, to_table};
 use super::vpage;
 use crate::debug::counters;
-use crate::mm::frame;
-use crate::pmap::{Commit, EnterError, Target};
+use crate::mm::{self, PageTree, frame};
+use crate::pmap::{Commit, EnterError, Entry, Target};
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::Protection;
 use page_table::{CacheMode, Stamp};
+use x86_64::PhysAddr;
 
 /// What an access wants. It is a load if neither a store nor a fetch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +58,17 @@ impl Access {
         protection.contains(Protection::READ)
             && (!self.write || protection.contains(Protection::WRITE))
             && (!self.execute || protection.contains(Protection::EXECUTE))
+    }
+
+    /// What a fault for it is counted as.
+    const fn counter(self) -> Counter {
+        if self.execute {
+            Counter::FaultFetch
+        } else if self.write {
+            Counter::FaultWrite
+        } else {
+            Counter::FaultRead
+        }
     }
 }
 
@@ -105,8 +118,19 @@ const ATTEMPTS: u32 = 64;
 
 /// Result of one attempt.
 enum Attempt {
-    Done,
+    /// The access is possible; what it is counted as.
+    Done(Counter),
+    /// Something changed meanwhile.
     Again,
+}
+
+/// A page of private memory.
+struct Own<'region> {
+    pages: &'region PageTree,
+    index: u64,
+    physical: PhysAddr,
+    /// It was made just now.
+    fresh: bool,
 }
 
 impl Vmspace {
@@ -121,15 +145,32 @@ impl Vmspace {
 
     /// [`Self::handle_fault`], with or without the neighbours.
     pub(super) fn resolve(&self, address: u64, access: Access, around: Around) -> Result<(), FaultError> {
+        counters::count(access.counter());
         let page = address & !(PAGE_SIZE - 1);
+        let mut outcome = Ok(());
         for _ in 0..ATTEMPTS {
-            match self.attempt(page, access, around)? {
-                Attempt::Done => break,
-                Attempt::Again => core::hint::spin_loop(),
-            }
+            outcome = match self.attempt(page, access, around) {
+                Ok(Attempt::Done(outcome)) => {
+                    counters::count(outcome);
+                    return Ok(());
+                }
+                Ok(Attempt::Again) => Ok(()),
+                // Maybe another CPU took the last page for this very address, and it will be here in a moment.
+                Err(FaultError::OutOfMemory) => Err(FaultError::OutOfMemory),
+                Err(error) => {
+                    counters::count(Counter::FaultUnresolved);
+                    return Err(error);
+                }
+            };
+            counters::count(Counter::FaultRetry);
+            core::hint::spin_loop();
         }
         // Somebody invalidates this page all the time: let the access fault again, after a chance to be preempted or killed.
-        Ok(())
+        counters::count(match outcome {
+            Ok(()) => Counter::FaultAbandoned,
+            Err(_) => Counter::FaultUnresolved,
+        });
+        outcome
     }
 
     fn attempt(&self, page: u64, access: Access, around: Around) -> Result<Attempt, FaultError> {
@@ -160,7 +201,9 @@ impl Vmspace {
         match (region.root, &region.overlay) {
             (Some(root), _) => {
                 let index = region.offset + distance;
-                let Some(found) = vpage::translate(&region.object, root, index, access)? else {
+                let fault = (page, stamp);
+                let Some(found) = vpage::translate(self.pmap(), fault, &region.object, root, index, access)?
+                else {
                     return Ok(Attempt::Again);
                 };
                 let mut allowed = protection;
@@ -174,64 +217,133 @@ impl Vmspace {
                 );
                 self.enter_page(page, &region, found.page, allowed, &neighbours, stamp)
             }
-            (None, Some(overlay)) if access.write => {
-                self.attempt_copy(page, &region, overlay, distance, stamp)
-            }
-            (None, Some(_)) => match region.resident(distance) {
-                Some(target) => self.enter(page, target, &neighbours, stamp),
-                None => {
-                    let index = (region.offset + distance) / PAGE_SIZE;
-                    let allowed = protection - Protection::WRITE;
-                    self.enter_page(page, &region, index, allowed, &neighbours, stamp)
+            (None, Some(overlay)) => {
+                let copies = overlay.object.private_pages().ok_or(FaultError::NotMapped)?;
+                let index = (overlay.offset + distance) / PAGE_SIZE;
+                match copies.get(index) {
+                    Some(physical) => {
+                        let own = Own {
+                            pages: copies,
+                            index,
+                            physical,
+                            fresh: false,
+                        };
+                        self.enter_own(page, access, own, protection, &neighbours, stamp)
+                    }
+                    None if access.write => self.make_copy(page, &region, distance, (copies, index), stamp),
+                    None => {
+                        let index = (region.offset + distance) / PAGE_SIZE;
+                        let allowed = protection - Protection::WRITE;
+                        self.enter_page(page, &region, index, allowed, &neighbours, stamp)
+                    }
                 }
-            },
+            }
             (None, None) => {
+                if let Some((start, target)) = large::page(&region, &entry, page) {
+                    return self.enter(start, target, &[], stamp, Counter::FaultResident);
+                }
                 let index = (region.offset + distance) / PAGE_SIZE;
-                self.enter_page(page, &region, index, protection, &neighbours, stamp)
+                let Some(pages) = region.object.private_pages() else {
+                    return self.enter_page(page, &region, index, protection, &neighbours, stamp);
+                };
+                let found = found(region.object.page(index))?;
+                let own = Own {
+                    pages,
+                    index,
+                    physical: found.physical,
+                    fresh: found.fresh,
+                };
+                self.enter_own(page, access, own, protection, &neighbours, stamp)
             }
         }
     }
 
-    /// A store to a private mapping of an object: the copy if there is one, or a new copy.
-    fn attempt_copy(
+    /// A first store to a private mapping of an object: a copy of the object's page goes to `place`.
+    fn make_copy(
         &self,
         page: u64,
         region: &Region,
-        overlay: &Overlay,
         distance: u64,
+        (copies, copy_index): (&PageTree, u64),
         stamp: Stamp,
     ) -> Result<Attempt, FaultError> {
-        let copy_index = (overlay.offset + distance) / PAGE_SIZE;
-        let index = (region.offset + distance) / PAGE_SIZE;
-        if let Some(physical) = overlay.object.resident_page(copy_index) {
-            let target = Target {
-                physical,
-                protection: to_table(region.protection),
-                cache: CacheMode::WriteBack,
-            };
-            return self.enter(page, target, &[], stamp);
-        }
-        overlay
-            .object
-            .prepare(copy_index)
-            .map_err(|_| FaultError::OutOfMemory)?;
+        let place = found(copies.reserve(copy_index))?;
         let mut copy = frame::allocate().map_err(|_| FaultError::OutOfMemory)?;
         region
             .object
-            .copy_page(index, &mut copy)
+            .copy_page((region.offset + distance) / PAGE_SIZE, &mut copy)
             .map_err(|_| FaultError::Protection)?;
         counters::count(Counter::PageCopied);
         let target = Target {
             physical: copy.address(),
+            level: 1,
             protection: to_table(region.protection),
             cache: CacheMode::WriteBack,
         };
-        let insert = || overlay.object.insert(copy_index, copy);
-        match self.pmap().commit_copy(page, target, stamp, insert) {
-            Ok(Commit::Done) => Ok(Attempt::Done),
-            Ok(Commit::Again) => Ok(Attempt::Again),
-            Err(_) => Err(FaultError::OutOfMemory),
+        let insert = || place.insert(copy).is_ok();
+        committed(self.pmap().commit_copy(page, target, stamp, insert))
+    }
+
+    /// Enters a page of private memory: as it is if no other vmspace owns it, else for loads, and for a store a copy in its place.
+    ///
+    /// Only a fork of this vmspace makes other owners, and raises the interlock afterwards; so whoever sees here that there
+    /// are none, and is admitted, enters a page that is still this vmspace's alone.
+    fn enter_own(
+        &self,
+        page: u64,
+        access: Access,
+        own: Own<'_>,
+        protection: Protection,
+        neighbours: &[(u64, Target)],
+        stamp: Stamp,
+    ) -> Result<Attempt, FaultError> {
+        let mut allowed = protection;
+        if mm::is_shared(own.physical) {
+            if access.write {
+                return self.copy_own(page, own, protection, stamp);
+            }
+            allowed -= Protection::WRITE;
+        } else if allowed.contains(Protection::WRITE) && mm::note_reuse(own.physical) {
+            counters::count(Counter::PageReused);
         }
+        let target = Target {
+            physical: own.physical,
+            level: 1,
+            protection: to_table(allowed),
+            cache: CacheMode::WriteBack,
+        };
+        self.enter(page, target, neighbours, stamp, outcome_of(own.fresh))
+    }
+
+    /// Gives this vmspace a copy of a page that others own, too.
+    ///
+    /// The page is read without a lock and may leave the object meanwhile. Every way in which it can, and in which somebody here can begin
+    /// to write to it in place, is seen when the copy is committed: by the interlock, by the slot, or by the share count.
+    fn copy_own(
+        &self,
+        page: u64,
+        own: Own<'_>,
+        protection: Protection,
+        stamp: Stamp,
+    ) -> Result<Attempt, FaultError> {
+        let mut copy = frame::allocate().map_err(|_| FaultError::OutOfMemory)?;
+        let Some(original) = own.pages.copy_unstable(own.index, &mut copy) else {
+            return Ok(Attempt::Again);
+        };
+        counters::count(Counter::PageCopied);
+        let target = Target {
+            physical: copy.address(),
+            level: 1,
+            protection: to_table(protection),
+            cache: CacheMode::WriteBack,
+        };
+        // Outlives the commit: when it is dropped, this vmspace's translations of the original are gone everywhere.
+        let mut part = None;
+        let replace = || {
+            part = own.pages.replace_shared(own.index, original, copy).ok();
+            part.is_some()
+        };
+        committed(self.pmap().commit_copy(page, target, stamp, replace))
     }
 
     /// Enters a page of the region's object.
@@ -244,33 +356,58 @@ impl Vmspace {
         neighbours: &[(u64, Target)],
         stamp: Stamp,
     ) -> Result<Attempt, FaultError> {
-        let (physical, cache) = region.object.page(index).map_err(|error| match error {
-            Errno::ENOMEM => FaultError::OutOfMemory,
-            _ => FaultError::NotMapped,
-        })?;
-        self.enter(
-            page,
-            Target {
-                physical,
-                protection: to_table(protection),
-                cache,
-            },
-            neighbours,
-            stamp,
-        )
+        let found = found(region.object.page(index))?;
+        let target = Target {
+            physical: found.physical,
+            level: 1,
+            protection: to_table(protection),
+            cache: found.cache,
+        };
+        self.enter(page, target, neighbours, stamp, outcome_of(found.fresh))
     }
 
+    /// Enters a translation and those beside it; `new` is what it is counted as if there was none.
     fn enter(
         &self,
         page: u64,
         target: Target,
         neighbours: &[(u64, Target)],
         stamp: Stamp,
+        new: Counter,
     ) -> Result<Attempt, FaultError> {
         match self.pmap().enter(page, target, neighbours, stamp) {
-            Ok(()) => Ok(Attempt::Done),
+            Ok(Entry::New) => Ok(Attempt::Done(new)),
+            Ok(Entry::Widened) => Ok(Attempt::Done(Counter::FaultWidened)),
+            Ok(Entry::Present) => Ok(Attempt::Done(Counter::FaultSpurious)),
+            Ok(Entry::Replaced) => Ok(Attempt::Done(Counter::FaultReplaced)),
             Err(EnterError::Stale) => Ok(Attempt::Again),
             Err(EnterError::OutOfMemory) => Err(FaultError::OutOfMemory),
         }
+    }
+}
+
+/// The outcome of a look for a page, for a fault.
+fn found<T>(page: Result<T, Errno>) -> Result<T, FaultError> {
+    page.map_err(|error| match error {
+        Errno::ENOMEM => FaultError::OutOfMemory,
+        _ => FaultError::NotMapped,
+    })
+}
+
+/// What a fault is counted as that found a page, new or not.
+const fn outcome_of(fresh: bool) -> Counter {
+    if fresh {
+        Counter::FaultZeroFilled
+    } else {
+        Counter::FaultResident
+    }
+}
+
+/// The outcome of a commit, for a fault.
+fn committed(outcome: Result<Commit, Errno>) -> Result<Attempt, FaultError> {
+    match outcome {
+        Ok(Commit::Done) => Ok(Attempt::Done(Counter::FaultCopied)),
+        Ok(Commit::Again) => Ok(Attempt::Again),
+        Err(_) => Err(FaultError::OutOfMemory),
     }
 }

@@ -12,6 +12,9 @@ mod around;
 #[allow(unsafe_code)]
 pub mod copy;
 mod fault;
+mod fork;
+mod inspect;
+mod large;
 mod object;
 mod region;
 mod reserve;
@@ -21,8 +24,8 @@ mod vmspace;
 mod vpage;
 
 pub use fault::{Access, FaultError};
+pub use fork::Fork;
 pub use object::MemoryObject;
-pub use region::EntryKind;
 pub use vmspace::{MapArguments, Vmspace, WordKey};
 
 use core::sync::atomic::{AtomicU32, Ordering};

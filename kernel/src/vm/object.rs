@@ -2,11 +2,10 @@
 
 use super::OBJECTS;
 use crate::debug::counters;
-use crate::mm::frame::{self, Frame, OwnedFrames};
+use crate::mm::frame::{self, Frame};
 use crate::mm::physical::{self, ModuleMemory};
-use crate::mm::{Discard, PageTree};
+use crate::mm::{Account, Discard, PageTree};
 use alloc::sync::Arc;
-use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
@@ -21,7 +20,8 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 pub(super) enum Backing {
     /// Owned, zero-filled when first touched, never taken away while the object lives.
     Anonymous(PageTree),
-    /// The same, private to one vmspace, which can drop pages of it.
+    /// The same, private to one vmspace, which can drop pages of it. Its pages, but not itself, can be shared with the
+    /// private objects of other vmspaces until somebody writes to them.
     Private(PageTree),
     /// A boot module: memory that was there from the start, never written, never freed.
     Module(ModuleMemory),
@@ -29,6 +29,17 @@ pub(super) enum Backing {
     Device(PhysAddr, CacheMode),
     /// No pages at all: what reserved addresses lead to.
     Nothing,
+}
+
+/// A page of an object.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Page {
+    /// Where it is.
+    pub(super) physical: PhysAddr,
+    /// Its memory type.
+    pub(super) cache: CacheMode,
+    /// It was made just now.
+    pub(super) fresh: bool,
 }
 
 /// A memory object. Shared by reference counting; its pages go when the last mapping and the last handle are gone.
@@ -49,20 +60,32 @@ impl MemoryObject {
         })
     }
 
-    /// Zeroes of `size` bytes, rounded up to pages; they take memory when they are touched.
+    /// Zeroes of `size` bytes, rounded up to pages; they take memory when they are touched, and nobody is charged for it.
     ///
     /// # Errors
     /// EINVAL for 0; ENOMEM above [`MAX_OBJECT_SIZE`] or when memory is low.
     pub fn anonymous(size: u64) -> Result<Arc<Self>, Errno> {
+        Self::of_zeroes(size, None)
+    }
+
+    /// The same, charged to whoever creates it, whoever touches it.
+    ///
+    /// # Errors
+    /// As [`Self::anonymous`].
+    pub fn anonymous_for(size: u64, account: &Arc<Account>) -> Result<Arc<Self>, Errno> {
+        Self::of_zeroes(size, Some(account.clone()))
+    }
+
+    fn of_zeroes(size: u64, account: Option<Arc<Account>>) -> Result<Arc<Self>, Errno> {
         let size = rounded(size)?;
-        let pages = PageTree::new(size / PAGE_SIZE, Discard::Never)?;
+        let pages = PageTree::new(size / PAGE_SIZE, Discard::Never, account)?;
         Ok(Self::create(size, Backing::Anonymous(pages)))
     }
 
     /// The same for the private memory of one vmspace.
-    pub(super) fn private(size: u64) -> Result<Arc<Self>, Errno> {
+    pub(super) fn private(size: u64, account: &Arc<Account>) -> Result<Arc<Self>, Errno> {
         let size = rounded(size)?;
-        let pages = PageTree::new(size / PAGE_SIZE, Discard::Allowed)?;
+        let pages = PageTree::new(size / PAGE_SIZE, Discard::Allowed, Some(account.clone()))?;
         Ok(Self::create(size, Backing::Private(pages)))
     }
 
@@ -115,7 +138,7 @@ impl MemoryObject {
     /// Pages of memory that the object owns now.
     pub fn resident_pages(&self) -> u64 {
         match &self.backing {
-            Backing::Anonymous(pages) | Backing::Private(pages) => pages.resident() as u64,
+            Backing::Anonymous(pages) | Backing::Private(pages) => pages.resident(),
             Backing::Module(_) | Backing::Device(..) | Backing::Nothing => 0,
         }
     }
@@ -128,11 +151,6 @@ impl MemoryObject {
     /// True if the object can hold a virtual page table.
     pub(super) fn is_anonymous(&self) -> bool {
         matches!(self.backing, Backing::Anonymous(_))
-    }
-
-    /// True if the object belongs to one vmspace, which can drop its pages.
-    pub(super) fn is_private(&self) -> bool {
-        matches!(self.backing, Backing::Private(_))
     }
 
     /// True if it can be mapped privately.
@@ -158,34 +176,54 @@ impl MemoryObject {
         }
     }
 
-    /// The page at `index` and its memory type, zero-filled now if it was never touched.
+    /// The page at `index`, zero-filled now if it was never touched.
     ///
     /// # Errors
     /// ERANGE beyond the end; ENOMEM.
-    pub(super) fn page(&self, index: u64) -> Result<(PhysAddr, CacheMode), Errno> {
+    pub(super) fn page(&self, index: u64) -> Result<Page, Errno> {
         if index >= self.pages() {
             return Err(Errno::ERANGE);
         }
-        match &self.backing {
+        let (physical, cache, fresh) = match &self.backing {
             Backing::Anonymous(pages) | Backing::Private(pages) => {
-                let (page, _) = pages.get_or_insert(index, || {
+                let (page, fresh) = pages.get_or_insert(index, || {
                     counters::count(Counter::PageZeroed);
                     frame::allocate_zeroed()
                 })?;
-                Ok((page, CacheMode::WriteBack))
+                (page, CacheMode::WriteBack, fresh)
             }
-            Backing::Module(module) => Ok((module.page(index).ok_or(Errno::ERANGE)?, CacheMode::WriteBack)),
-            Backing::Device(base, cache) => Ok((*base + index * PAGE_SIZE, *cache)),
-            Backing::Nothing => Err(Errno::ERANGE),
+            Backing::Module(module) => {
+                let page = module.page(index).ok_or(Errno::ERANGE)?;
+                (page, CacheMode::WriteBack, false)
+            }
+            Backing::Device(base, cache) => (*base + index * PAGE_SIZE, *cache, false),
+            Backing::Nothing => return Err(Errno::ERANGE),
+        };
+        Ok(Page {
+            physical,
+            cache,
+            fresh,
+        })
+    }
+
+    /// Start and memory type of the `count` pages from `index` on, if they lie in one piece of physical memory and always will.
+    pub(super) fn contiguous(&self, index: u64, count: u64) -> Option<(PhysAddr, CacheMode)> {
+        index.checked_add(count).filter(|&end| end <= self.pages())?;
+        match &self.backing {
+            Backing::Module(_) | Backing::Device(..) => {
+                let page = self.page(index).ok()?;
+                Some((page.physical, page.cache))
+            }
+            _ => None,
         }
     }
 
-    /// The page of memory at `index` if it is there.
+    /// The page at `index` if it is there, of memory that is not private.
     pub(super) fn resident_page(&self, index: u64) -> Option<PhysAddr> {
         match &self.backing {
-            Backing::Anonymous(pages) | Backing::Private(pages) => pages.get(index),
+            Backing::Anonymous(pages) => pages.get(index),
             Backing::Module(module) => module.page(index),
-            Backing::Device(..) | Backing::Nothing => None,
+            Backing::Private(_) | Backing::Device(..) | Backing::Nothing => None,
         }
     }
 
@@ -206,30 +244,11 @@ impl MemoryObject {
         Ok(())
     }
 
-    /// Builds the way for [`Self::insert`].
-    ///
-    /// # Errors
-    /// ENOMEM; ERANGE beyond the end.
-    pub(super) fn prepare(&self, index: u64) -> Result<(), Errno> {
+    /// The pages of an object that belongs to one vmspace, which can drop, share and replace them.
+    pub(super) fn private_pages(&self) -> Option<&PageTree> {
         match &self.backing {
-            Backing::Anonymous(pages) | Backing::Private(pages) => pages.prepare(index),
-            Backing::Module(_) | Backing::Device(..) | Backing::Nothing => Err(Errno::EACCES),
-        }
-    }
-
-    /// Puts a page at `index`; false, and the page is freed, if there is one.
-    pub(super) fn insert(&self, index: u64, page: Frame) -> bool {
-        match &self.backing {
-            Backing::Anonymous(pages) | Backing::Private(pages) => pages.insert(index, page).is_ok(),
-            Backing::Module(_) | Backing::Device(..) | Backing::Nothing => false,
-        }
-    }
-
-    /// Takes pages of private memory out, up to `most`, and returns where it stopped. Nothing for other objects.
-    pub(super) fn take(&self, range: Range<u64>, most: usize, taken: &mut OwnedFrames) -> u64 {
-        match &self.backing {
-            Backing::Private(pages) => pages.take(range, most, taken),
-            _ => range.end,
+            Backing::Private(pages) => Some(pages),
+            _ => None,
         }
     }
 }

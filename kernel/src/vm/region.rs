@@ -2,12 +2,17 @@
 
 use super::object::MemoryObject;
 use super::vmspace::to_table;
+use crate::mm::{self, PageTree, TakenPages};
 use crate::pmap::Target;
 use alloc::sync::Arc;
+use core::ops::Range;
 use dragonet_abi::layout::PAGE_SIZE;
-use dragonet_abi::memory::{Protection, Vpte};
+use dragonet_abi::memory::{Inheritance, Protection, Vpte};
 use page_table::CacheMode;
-use vm_map::Payload;
+use vm_map::{Entry, Map, Payload};
+
+/// Pages that are taken out of a tree at once, with interrupts off.
+pub(super) const DROP_BATCH: usize = 256;
 
 /// What an entry is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +51,8 @@ pub(super) struct Region {
     pub(super) overlay: Option<Overlay>,
     /// Root entry, if translations come from a page table in the object.
     pub(super) root: Option<Vpte>,
+    /// What a fork makes of it.
+    pub(super) inheritance: Inheritance,
 }
 
 impl Region {
@@ -66,25 +73,92 @@ impl Region {
 
     /// What a load `distance` bytes into the entry would be given, if the page is there already. Not for virtual page tables.
     pub(super) fn resident(&self, distance: u64) -> Option<Target> {
-        let at = |physical, protection| Target {
+        let own = self
+            .own_pages()
+            .and_then(|(pages, offset)| pages.get((offset + distance) / PAGE_SIZE));
+        let (physical, protection) = match own {
+            Some(page) if mm::is_shared(page) => (page, self.protection - Protection::WRITE),
+            Some(page) => (page, self.protection),
+            None => {
+                let page = self.object.resident_page((self.offset + distance) / PAGE_SIZE)?;
+                // A store makes a copy.
+                let copied = self.overlay.is_some();
+                let lost = if copied {
+                    Protection::WRITE
+                } else {
+                    Protection::empty()
+                };
+                (page, self.protection - lost)
+            }
+        };
+        Some(Target {
             physical,
+            level: 1,
             protection: to_table(protection),
             cache: CacheMode::WriteBack,
+        })
+    }
+
+    /// The pages that belong to this mapping alone, and the byte among them that the entry's start corresponds to.
+    pub(super) fn own_pages(&self) -> Option<(&PageTree, u64)> {
+        let (object, offset) = match &self.overlay {
+            Some(overlay) => (&overlay.object, overlay.offset),
+            None => (&self.object, self.offset),
         };
-        let index = (self.offset + distance) / PAGE_SIZE;
-        let Some(overlay) = &self.overlay else {
-            return Some(at(self.object.resident_page(index)?, self.protection));
+        object.private_pages().map(|pages| (pages, offset))
+    }
+
+    /// Gives back the own pages of an entry of `length` bytes that is in no map and no page table any more, if another entry keeps
+    /// the object that has them. Otherwise they go with the object.
+    pub(super) fn discard(&self, length: u64) {
+        let object = self
+            .overlay
+            .as_ref()
+            .map_or(&self.object, |overlay| &overlay.object);
+        let Some((pages, offset)) = self.own_pages().filter(|_| Arc::strong_count(object) > 1) else {
+            return;
         };
-        match overlay
-            .object
-            .resident_page((overlay.offset + distance) / PAGE_SIZE)
-        {
-            Some(copy) => Some(at(copy, self.protection)),
-            None => Some(at(
-                self.object.resident_page(index)?,
-                self.protection - Protection::WRITE,
-            )),
+        let mut index = offset / PAGE_SIZE;
+        let end = (offset + length) / PAGE_SIZE;
+        while index < end {
+            let mut taken = TakenPages::new();
+            index = pages.take(index..end, DROP_BATCH, &mut taken);
         }
+    }
+
+    /// True if a fork can do that with it. Reserved addresses have nothing to share or copy and are inherited as they are. Private memory cannot be shared: its pages come and go under the interlock of one
+    /// vmspace. Shared memory cannot be copied: nobody knows every translation through which its pages may be written.
+    pub(super) fn can_inherit(&self, inheritance: Inheritance) -> bool {
+        match inheritance {
+            _ if !self.is_memory() => true,
+            Inheritance::None => true,
+            Inheritance::Share => self.own_pages().is_none(),
+            Inheritance::Copy | Inheritance::Zero => self.own_pages().is_some(),
+        }
+    }
+
+    /// Bytes of address space that an account is charged for `length` bytes of it. Mappings with virtual page tables, of which a
+    /// vkernel has a whole user space each, are free.
+    pub(super) fn charged(&self, length: u64) -> u64 {
+        if self.root.is_some() { 0 } else { length }
+    }
+
+    /// True if this, `distance` bytes from the start of its entry, and `other`, at its own distance, say the same.
+    pub(super) fn agrees_with(&self, distance: u64, other: &Region, other_distance: u64) -> bool {
+        let overlays = match (&self.overlay, &other.overlay) {
+            (Some(one), Some(two)) => {
+                Arc::ptr_eq(&one.object, &two.object) && one.offset + distance == two.offset + other_distance
+            }
+            (one, two) => one.is_none() && two.is_none(),
+        };
+        overlays
+            && self.role == other.role
+            && Arc::ptr_eq(&self.object, &other.object)
+            && self.offset + distance == other.offset + other_distance
+            && self.protection == other.protection
+            && self.maximum == other.maximum
+            && self.root == other.root
+            && self.inheritance == other.inheritance
     }
 }
 
@@ -109,38 +183,19 @@ impl Payload for Region {
     }
 }
 
-/// Kind of an entry, for inspection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EntryKind {
-    /// Writes go to the object.
-    Shared,
-    /// Writes go to private copies, or the object is this mapping's own.
-    Private,
-    /// Translated by a virtual page table with this root.
-    Vpagetable(Vpte),
-    /// Reserved for the stack right above.
-    Ungrown,
-    /// A guard.
-    Guard,
+/// Bytes of addresses that entries are charged for.
+pub(super) fn charged<'map>(entries: impl Iterator<Item = Entry<&'map Region>>) -> u64 {
+    entries
+        .map(|entry| entry.payload.charged(entry.end - entry.start))
+        .sum()
 }
 
-/// An entry as shown to those who inspect a vmspace.
-#[derive(Clone, Copy, Debug)]
-pub struct EntryInfo {
-    /// First address.
-    pub start: u64,
-    /// First address above.
-    pub end: u64,
-    /// Accesses allowed.
-    pub protection: Protection,
-    /// Accesses that can be allowed.
-    pub maximum: Protection,
-    /// Kind.
-    pub kind: EntryKind,
-    /// Identity of the object.
-    pub object: u64,
-    /// Offset in the object.
-    pub offset: u64,
-    /// Pages that the object (and the private copies) own, wherever mapped.
-    pub resident: u64,
+/// The same for the part of the entries that lies in `range`.
+pub(super) fn charged_within(map: &Map<Region>, range: &Range<u64>) -> u64 {
+    map.overlapping(range.clone())
+        .map(|entry| {
+            let part = entry.end.min(range.end) - entry.start.max(range.start);
+            entry.payload.charged(part)
+        })
+        .sum()
 }

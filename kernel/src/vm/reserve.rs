@@ -8,12 +8,13 @@ use super::fault::{Access, FaultError};
 use super::object::MemoryObject;
 use super::region::{Region, Role};
 use super::vmspace::{MapArguments, Vmspace};
-use crate::mm;
+use crate::mm::{self, Account};
+use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use core::ops::Range;
 use dragonet_abi::Errno;
 use dragonet_abi::layout::{PAGE_SIZE, STACK_GUARD, STACK_STEP};
-use dragonet_abi::memory::{MapFlags, Protection};
+use dragonet_abi::memory::{Inheritance, MapFlags, Protection};
 use vm_map::{NoBorder, Payload};
 
 /// Entries that one mapping takes at most.
@@ -34,6 +35,7 @@ fn reserved(role: Role) -> Region {
         maximum: Protection::empty(),
         overlay: None,
         root: None,
+        inheritance: Inheritance::Share,
     }
 }
 
@@ -41,7 +43,11 @@ fn reserved(role: Role) -> Region {
 ///
 /// # Errors
 /// EINVAL for flags and protections that do not go with them, or a length without room for a stack; ENOMEM.
-pub(super) fn region(arguments: &MapArguments, length: u64) -> Result<Option<Region>, Errno> {
+pub(super) fn region(
+    arguments: &MapArguments,
+    length: u64,
+    account: &Arc<Account>,
+) -> Result<Option<Region>, Errno> {
     let guard = arguments.flags.contains(MapFlags::GUARD);
     let stack = arguments.flags.contains(MapFlags::STACK);
     if !guard && !stack {
@@ -64,9 +70,10 @@ pub(super) fn region(arguments: &MapArguments, length: u64) -> Result<Option<Reg
     }
     Ok(Some(Region {
         role: Role::Stack,
-        object: MemoryObject::private(length)?,
+        object: MemoryObject::private(length, account)?,
         protection,
         maximum: Protection::all(),
+        inheritance: Inheritance::Copy,
         ..reserved(Role::Stack)
     }))
 }

@@ -4,12 +4,13 @@
 //! line (which waits for the flush); let go of the lock; only then drop what the old entries held. So when an operation
 //! returns no CPU can use what it took away, and no page is freed before.
 
+use super::large;
 use super::object::MemoryObject;
-use super::region::{EntryInfo, EntryKind, Overlay, Region, Role};
+use super::region::{Overlay, Region, Role, charged, charged_within};
 use super::reserve::{self, MOST_PARTS};
 use super::{VMSPACES, fault::FaultError};
-use crate::mm;
-use crate::pmap::{Pmap, RemovedTables};
+use crate::mm::{self, Account, Charge};
+use crate::pmap::{Cause, Pmap, RemovedTables};
 use crate::sync::{Rank, SpinLock};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -17,11 +18,11 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 use dragonet_abi::Errno;
 use dragonet_abi::layout::{PAGE_SIZE, PLACEMENT_END, PLACEMENT_START, USER_END, USER_START};
-use dragonet_abi::memory::{MapFlags, Protection, Vpte};
-use vm_map::{Entry, Full, InsertError, Map, Removed};
+use dragonet_abi::memory::{Inheritance, MapFlags, Protection, Vpte};
+use vm_map::{Full, InsertError, Map, Removed};
 
 /// Entries of one vmspace at most.
-const MAX_ENTRIES: usize = 65_536;
+pub(super) const MAX_ENTRIES: usize = 65_536;
 /// Everything that tables of the program's half can span.
 const TABLE_SPAN: Range<u64> = 0..1 << 47;
 /// Above this, narrowing drops translations instead of editing them: the work is then bounded by the number of tables.
@@ -46,17 +47,6 @@ pub struct MapArguments {
     pub offset: u64,
 }
 
-/// Numbers about a vmspace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct VmspaceStatistics {
-    /// Pages with a translation now.
-    pub resident_pages: u64,
-    /// Pages of the page table.
-    pub table_pages: u64,
-    /// Map entries.
-    pub entries: u64,
-}
-
 /// Identity of a word of memory, the same through every shared mapping of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WordKey {
@@ -74,21 +64,40 @@ struct Replaced<'vmspace> {
     entries: Removed<Region>,
 }
 
+impl Drop for Replaced<'_> {
+    /// Gives back the pages of what was part of a private mapping; those of a whole one go with it.
+    fn drop(&mut self) {
+        for entry in self.entries.iter() {
+            entry.payload.discard(entry.end - entry.start);
+        }
+    }
+}
+
 /// An address space of a program.
 pub struct Vmspace {
     pub(super) map: SpinLock<Map<Region>>,
     /// Nothing is mapped any more. Written and, where it matters, read under the map's lock.
-    closed: AtomicBool,
+    pub(super) closed: AtomicBool,
     /// In a box, so that it stays where CPUs that run it know it.
     pmap: Box<Pmap>,
+    /// Who pays for private memory and addresses.
+    account: Arc<Account>,
 }
 
 impl Vmspace {
-    /// An empty address space.
+    /// An empty address space with an account of its own.
     ///
     /// # Errors
     /// ENOMEM.
     pub fn new() -> Result<Arc<Self>, Errno> {
+        Self::charged_to(Arc::new(Account::new()))
+    }
+
+    /// An empty address space.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn charged_to(account: Arc<Account>) -> Result<Arc<Self>, Errno> {
         mm::check_headroom()?;
         let pmap = Box::new(Pmap::new()?);
         VMSPACES.fetch_add(1, Ordering::Relaxed);
@@ -97,7 +106,13 @@ impl Vmspace {
             map: SpinLock::new(Rank::VmspaceMap, map),
             closed: AtomicBool::new(false),
             pmap,
+            account,
         }))
+    }
+
+    /// Who pays for private memory and addresses.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     /// The page table.
@@ -113,7 +128,7 @@ impl Vmspace {
     pub fn map(&self, arguments: &MapArguments) -> Result<u64, Errno> {
         mm::check_headroom()?;
         let length = page_rounded(arguments.length)?;
-        let region = region_for(arguments, length)?;
+        let region = region_for(arguments, length, &self.account)?;
         let (address, _replaced) = self.place(arguments, length, region)?;
         Ok(address)
     }
@@ -137,36 +152,49 @@ impl Vmspace {
             return Err(Errno::ENOMEM);
         }
         let start = if fixed {
-            let range = checked_range(arguments.address, length)?;
-            if !map.is_free(range.clone()) {
-                if exclusive {
-                    return Err(Errno::EEXIST);
-                }
-                replaced.entries = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
-                replaced.tables = Some(self.forget(&map, &range));
-            }
-            range.start
+            checked_range(arguments.address, length)?.start
         } else {
             // A hint that cannot be taken is no error.
             let hint = checked_range(arguments.address, length).ok();
             match hint.filter(|range| map.is_free(range.clone())) {
                 Some(range) => range.start,
-                None => map
-                    .find_gap(length, PLACEMENT_START..PLACEMENT_END)
+                None => large::place(&mut map, &region, length)
+                    .or_else(|| map.find_gap(length, PLACEMENT_START..PLACEMENT_END))
                     .ok_or(Errno::ENOMEM)?,
             }
         };
         let range = start..start + length;
+        let occupied = fixed && !map.is_free(range.clone());
+        if occupied && exclusive {
+            return Err(Errno::EEXIST);
+        }
+        // Only what the mapping adds to what it replaces must be within the limit.
+        let (before, after) = (charged_within(&map, &range), region.charged(length));
+        let growth = Charge::new(Some(&self.account.addresses), after.saturating_sub(before))?;
+        if occupied {
+            replaced.entries = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
+            replaced.tables = Some(self.forget(&map, &range, Cause::Replace));
+            self.account.addresses.release(before.saturating_sub(after));
+        }
         let parts = reserve::parts(&range, region);
         match map.insert_all(range, parts.into_iter()) {
-            Ok(()) => Ok((start, replaced)),
-            Err(InsertError::Full) => Err(Errno::ENOMEM),
-            Err(InsertError::Overlap) => Err(Errno::EEXIST),
+            Ok(()) => {
+                growth.keep();
+                Ok((start, replaced))
+            }
+            Err(error) => {
+                // Of what was replaced nothing is left.
+                self.account.addresses.release(before.min(after));
+                Err(match error {
+                    InsertError::Full => Errno::ENOMEM,
+                    InsertError::Overlap => Errno::EEXIST,
+                })
+            }
         }
     }
 
     /// Removes translations of a range whose entries are gone, with the tables that served only them.
-    fn forget(&self, map: &Map<Region>, range: &Range<u64>) -> RemovedTables<'_> {
+    fn forget(&self, map: &Map<Region>, range: &Range<u64>, cause: Cause) -> RemovedTables<'_> {
         let gap = map.gap_around(range.clone());
         let limits = map.limits();
         // Where the gap reaches a limit of the map nothing can be beyond, so tables that stick out can go too.
@@ -180,7 +208,7 @@ impl Vmspace {
         } else {
             gap.end
         };
-        self.pmap.remove(range, &(start..end))
+        self.pmap.remove(range, &(start..end), cause)
     }
 
     /// Unmaps a range; holes are allowed. When it returns no CPU can reach what was there.
@@ -195,13 +223,17 @@ impl Vmspace {
     }
 
     fn unmap_range(&self, range: &Range<u64>) -> Result<Replaced<'_>, Errno> {
-        let mut map = self.map.lock();
-        if map.must_split(range.clone()) {
-            mm::check_headroom()?;
-        }
-        let entries = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
-        let tables = (!entries.is_empty()).then(|| self.forget(&map, range));
-        Ok(Replaced { tables, entries })
+        let removed = {
+            let mut map = self.map.lock();
+            if map.must_split(range.clone()) {
+                mm::check_headroom()?;
+            }
+            let entries = map.remove(range.clone()).map_err(|Full| Errno::ENOMEM)?;
+            let tables = (!entries.is_empty()).then(|| self.forget(&map, range, Cause::Unmap));
+            Replaced { tables, entries }
+        };
+        self.account.addresses.release(charged(removed.entries.iter()));
+        Ok(removed)
     }
 
     /// Unmaps everything, and lets nothing be mapped from now on.
@@ -250,20 +282,11 @@ impl Vmspace {
         if lost.is_empty() {
             // More is allowed: translations are widened by the faults that need it.
         } else if protection.contains(Protection::READ) && range.end - range.start <= NARROW_IN_PLACE {
-            self.pmap.narrow(&range, to_table(protection));
+            self.pmap.narrow(&range, to_table(protection), Cause::Protect);
         } else {
-            _tables = self.pmap.remove(&range, &range);
+            _tables = self.pmap.remove(&range, &range, Cause::Protect);
         }
         Ok(())
-    }
-
-    /// Numbers for tools.
-    pub fn statistics(&self) -> VmspaceStatistics {
-        VmspaceStatistics {
-            resident_pages: self.pmap.resident_pages(),
-            table_pages: self.pmap.table_pages(),
-            entries: self.map.lock().len() as u64,
-        }
     }
 
     /// Identity of the 32-bit word at `address`, for waiting on it.
@@ -297,19 +320,6 @@ impl Vmspace {
             },
         })
     }
-
-    /// Calls `visit` with up to `most` entries from `address` on; returns where to go on, or `None` at the end. The map's lock is
-    /// held meanwhile.
-    pub fn for_each_entry(&self, address: u64, most: usize, mut visit: impl FnMut(EntryInfo)) -> Option<u64> {
-        let map = self.map.lock();
-        for (number, entry) in map.overlapping(address.min(USER_END)..USER_END).enumerate() {
-            if number == most {
-                return Some(entry.start);
-            }
-            visit(describe(&entry));
-        }
-        None
-    }
 }
 
 impl Drop for Vmspace {
@@ -325,31 +335,6 @@ impl From<FaultError> for Errno {
             FaultError::OutOfMemory => Errno::ENOMEM,
             _ => Errno::EFAULT,
         }
-    }
-}
-
-fn describe(entry: &Entry<&Region>) -> EntryInfo {
-    let region = entry.payload;
-    let copies = region
-        .overlay
-        .as_ref()
-        .map_or(0, |overlay| overlay.object.resident_pages());
-    let kind = match (region.role, region.root) {
-        (Role::Guard, _) => EntryKind::Guard,
-        (Role::Ungrown, _) => EntryKind::Ungrown,
-        (_, Some(root)) => EntryKind::Vpagetable(root),
-        _ if region.overlay.is_some() || region.object.is_private() => EntryKind::Private,
-        _ => EntryKind::Shared,
-    };
-    EntryInfo {
-        start: entry.start,
-        end: entry.end,
-        protection: region.protection,
-        maximum: region.maximum,
-        kind,
-        object: region.object.id(),
-        offset: region.offset,
-        resident: region.object.resident_pages() + copies,
     }
 }
 
@@ -388,7 +373,7 @@ fn check_protection(protection: Protection, vpagetable: bool) -> Result<(), Errn
 }
 
 /// Checks what can be checked without the map, and makes the entry.
-fn region_for(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
+fn region_for(arguments: &MapArguments, length: u64, account: &Arc<Account>) -> Result<Region, Errno> {
     let flags = arguments.flags;
     let shared = flags.contains(MapFlags::SHARED);
     let vpagetable = flags.contains(MapFlags::VPAGETABLE);
@@ -403,7 +388,7 @@ fn region_for(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
         return Err(Errno::EINVAL);
     }
     check_protection(arguments.protection, vpagetable)?;
-    if let Some(region) = reserve::region(arguments, length)? {
+    if let Some(region) = reserve::region(arguments, length, account)? {
         return Ok(region);
     }
     if vpagetable {
@@ -411,9 +396,9 @@ fn region_for(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
     }
     let Some(object) = arguments.object.clone() else {
         let object = if shared {
-            MemoryObject::anonymous(length)?
+            MemoryObject::anonymous_for(length, account)?
         } else {
-            MemoryObject::private(length)?
+            MemoryObject::private(length, account)?
         };
         let (protection, maximum) = (arguments.protection, Protection::all());
         return Ok(Region {
@@ -424,6 +409,7 @@ fn region_for(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
             maximum,
             overlay: None,
             root: None,
+            inheritance: default_inheritance(shared),
         });
     };
     let end = arguments.offset.checked_add(length).ok_or(Errno::ERANGE)?;
@@ -449,7 +435,7 @@ fn region_for(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
     let overlay = match shared {
         true => None,
         false => Some(Overlay {
-            object: MemoryObject::private(length)?,
+            object: MemoryObject::private(length, account)?,
             offset: 0,
         }),
     };
@@ -462,7 +448,17 @@ fn region_for(arguments: &MapArguments, length: u64) -> Result<Region, Errno> {
         maximum,
         overlay,
         root: None,
+        inheritance: default_inheritance(shared),
     })
+}
+
+/// What a fork makes of a mapping unless told otherwise.
+fn default_inheritance(shared: bool) -> Inheritance {
+    if shared {
+        Inheritance::Share
+    } else {
+        Inheritance::Copy
+    }
 }
 
 /// The entry of a mapping with a virtual page table. The offset is the index base of the table and has no bound but the
@@ -492,6 +488,7 @@ fn vpagetable_region(arguments: &MapArguments, length: u64) -> Result<Region, Er
         maximum: arguments.maximum,
         overlay: None,
         root: Some(Vpte(0)),
+        inheritance: default_inheritance(true),
     };
     region.protection = region.effective(arguments.protection);
     Ok(region)

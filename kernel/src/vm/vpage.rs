@@ -4,8 +4,10 @@ use super::fault::{Access, FaultError};
 use super::object::MemoryObject;
 use crate::debug::counters;
 use crate::mm::PageTree;
+use crate::pmap::Pmap;
 use dragonet_abi::counters::Counter;
 use dragonet_abi::memory::Vpte;
+use page_table::Stamp;
 use page_table::vpagetable::{self, Refusal, Translation, VpteMemory};
 
 struct Table<'object>(&'object PageTree);
@@ -24,8 +26,11 @@ impl VpteMemory for Table<'_> {
     }
 }
 
-/// Translates `index` with the table that `root` names in `object`. `None`: the table changes too fast, try again.
+/// Translates `index` with the table that `root` names in `object`, for a fault at `place` whose look-ups began at `stamp`. `None`: something
+/// was invalidated there, or the table changes too fast; try again.
 pub(super) fn translate(
+    pmap: &Pmap,
+    (place, stamp): (u64, Stamp),
     object: &MemoryObject,
     root: Vpte,
     index: u64,
@@ -36,7 +41,13 @@ pub(super) fn translate(
         write: access.write,
         execute: access.execute,
     };
-    match vpagetable::walk(&Table(pages), root.0, index, wanted) {
+    let walk =
+        |interlock: &_| vpagetable::walk_since(interlock, stamp, place, &Table(pages), root.0, index, wanted);
+    let Some(outcome) = pmap.with_interlock(walk) else {
+        return Ok(None);
+    };
+    counters::count(Counter::VpagetableWalk);
+    match outcome {
         Ok(translation) => {
             counters::count(Counter::VpagetableFault);
             counters::count_n(Counter::VpagetableStep, u64::from(translation.steps));

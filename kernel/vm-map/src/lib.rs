@@ -103,6 +103,8 @@ pub struct Map<P> {
     limits: Range<u64>,
     most: usize,
     entries: BTreeMap<u64, (u64, P)>,
+    /// Addresses without a gap, where a search for one began before.
+    packed: Range<u64>,
 }
 
 impl<P: Payload> Map<P> {
@@ -113,6 +115,7 @@ impl<P: Payload> Map<P> {
             limits,
             most,
             entries: BTreeMap::new(),
+            packed: 0..0,
         }
     }
 
@@ -178,7 +181,8 @@ impl<P: Payload> Map<P> {
     /// True if no address of `range` is mapped.
     #[must_use]
     pub fn is_free(&self, range: Range<u64>) -> bool {
-        self.overlapping(range).next().is_none()
+        let below_end = self.entries.range(..range.end).next_back();
+        below_end.is_none_or(|(_, (end, _))| *end <= range.start)
     }
 
     /// `range` widened to the neighbouring entries, or to the limits: where nothing is mapped once `range` is not.
@@ -197,17 +201,26 @@ impl<P: Payload> Map<P> {
         start..end.max(range.end)
     }
 
-    /// The lowest free `length` bytes in `window`.
+    /// The lowest free `length` bytes in `window`. What is packed from the window's start on is remembered, so that mapping one thing
+    /// after the other does not go through all that came before.
     #[must_use]
-    pub fn find_gap(&self, length: u64, window: Range<u64>) -> Option<u64> {
+    pub fn find_gap(&mut self, length: u64, window: Range<u64>) -> Option<u64> {
         let window = window.start.max(self.limits.start)..window.end.min(self.limits.end);
         let mut start = window.start;
-        for entry in self.overlapping(window.clone()) {
+        if self.packed.contains(&start) {
+            start = self.packed.end;
+        }
+        let mut packed = start;
+        for entry in self.overlapping(start..window.end.max(start)) {
             if entry.start.saturating_sub(start) >= length {
                 break;
             }
+            if entry.start <= packed {
+                packed = packed.max(entry.end);
+            }
             start = start.max(entry.end);
         }
+        self.packed = window.start..packed;
         let end = start.checked_add(length)?;
         (end <= window.end).then_some(start)
     }
@@ -282,12 +295,13 @@ impl<P: Payload> Map<P> {
     /// [`Full`] if clipping needs an entry too many; the map is unchanged.
     pub fn remove(&mut self, range: Range<u64>) -> Result<Removed<P>, Full> {
         self.clip(range.clone())?;
+        if self.packed.start < range.end {
+            self.packed.end = self.packed.end.min(range.start);
+        }
         let mut removed = Removed::new();
-        let many = self
-            .entries
-            .range(range.clone())
-            .nth(Self::MOVED_SINGLY)
-            .is_some();
+        let mut inside = self.entries.range(range.clone()).map(|(&start, _)| start);
+        let mut next = inside.next();
+        let many = inside.nth(Self::MOVED_SINGLY - 1).is_some();
         if many {
             // Splitting and joining hands nodes over instead of building the second tree beside the first.
             removed.entries = self.entries.split_off(&range.start);
@@ -295,9 +309,15 @@ impl<P: Payload> Map<P> {
             self.entries.append(&mut above);
             return Ok(removed);
         }
-        while let Some((&start, _)) = self.entries.range(range.clone()).next() {
-            if let Some(entry) = self.entries.remove(&start) {
-                removed.entries.insert(start, entry);
+        while let Some(start) = next {
+            let Some(entry) = self.entries.remove(&start) else {
+                break;
+            };
+            let rest = entry.0..range.end;
+            removed.entries.insert(start, entry);
+            next = None;
+            if rest.start < rest.end {
+                next = self.entries.range(rest).map(|(&start, _)| start).next();
             }
         }
         Ok(removed)
@@ -329,12 +349,16 @@ impl<P: Payload> Map<P> {
     /// Splits the entries that `range`'s borders fall into.
     fn clip(&mut self, range: Range<u64>) -> Result<(), Full> {
         let inside = |address| self.find(address).is_some_and(|entry| entry.start < address);
-        let needed = usize::from(inside(range.start)) + usize::from(inside(range.end));
-        if self.entries.len() + needed > self.most {
+        let (at_start, at_end) = (inside(range.start), inside(range.end));
+        if self.entries.len() + usize::from(at_start) + usize::from(at_end) > self.most {
             return Err(Full);
         }
-        self.split(range.start);
-        self.split(range.end);
+        if at_start {
+            self.split(range.start);
+        }
+        if at_end {
+            self.split(range.end);
+        }
         Ok(())
     }
 

@@ -134,9 +134,10 @@ fn apply(map: &mut Map<Backing>, model: &mut Model, step: &Step) -> Result<(), T
             if let (Ok(gone), Some((_, backing)), Some((lower, payload))) = (outcome, upper, lower) {
                 prop_assert_eq!(gone, (lower.start == address(to)).then_some(payload));
                 prop_assert_eq!(map.len(), before - usize::from(gone.is_some()));
-                for page in to..border {
+                let cells = model.iter_mut().enumerate().take(border).skip(to);
+                for (page, cell) in cells {
                     let offset = backing.offset - (border - page) as u64 * PAGE;
-                    model[page] = Some((backing.id, offset, backing.mark));
+                    *cell = Some((backing.id, offset, backing.mark));
                 }
             }
         }
@@ -157,15 +158,15 @@ proptest! {
         for step in &steps {
             apply(&mut map, &mut model, step)?;
             prop_assert_eq!(flatten(&map), model);
+            // After every step, since what is packed is remembered.
+            let gap = (0..=PAGES - length)
+                .find(|&at| model[at..at + length].iter().all(Option::is_none))
+                .map(|at| bytes(at, length).start);
+            prop_assert_eq!(map.find_gap(length as u64 * PAGE, LIMITS), gap);
         }
         let cells = &model[start..start + length];
         prop_assert_eq!(map.covers(bytes(start, length)), cells.iter().all(Option::is_some));
         prop_assert_eq!(map.is_free(bytes(start, length)), cells.iter().all(Option::is_none));
-
-        let first_gap = (0..=PAGES - length)
-            .find(|&at| model[at..at + length].iter().all(Option::is_none))
-            .map(|at| LIMITS.start + at as u64 * PAGE);
-        prop_assert_eq!(map.find_gap(length as u64 * PAGE, LIMITS), first_gap);
 
         let mut low = start;
         while low > 0 && model[low - 1].is_none() {

@@ -55,6 +55,10 @@ pub struct Scenario {
     pub kernel: Kernel,
     /// Whether there is ACPI.
     pub acpi: bool,
+    /// Instructions in a turn of each of Bochs' CPUs; `None` is the runner's default.
+    pub quantum: Option<u32>,
+    /// Whether QEMU counts instructions as time, which takes a machine with one CPU.
+    pub icount: bool,
     /// The shell's commands; `None` is an interactive boot.
     pub exec: Option<&'static str>,
     /// More words for the kernel's command line.
@@ -85,6 +89,8 @@ pub const fn qemu(name: &'static str) -> Scenario {
         boot: Boot::Default,
         kernel: Kernel::Dragonet,
         acpi: true,
+        quantum: None,
+        icount: false,
         exec: None,
         append: "",
         without: &[],
@@ -141,6 +147,23 @@ impl Scenario {
     /// Without ACPI.
     pub const fn no_acpi(self) -> Self {
         Self { acpi: false, ..self }
+    }
+
+    /// On Bochs, with turns of this many instructions, 1 to 32: 1 interleaves the CPUs most finely.
+    pub const fn quantum(self, quantum: u32) -> Self {
+        Self {
+            quantum: Some(quantum),
+            ..self
+        }
+    }
+
+    /// On QEMU, with one CPU, each of whose instructions is one nanosecond and one tick of the TSC.
+    pub const fn icount(self) -> Self {
+        Self {
+            icount: true,
+            smp: 1,
+            ..self
+        }
     }
 
     /// With these commands.

@@ -84,11 +84,25 @@ pub const ALL: &[Scenario] = &[
     // Virtual page tables.
     qemu("vpagetable-basic").exec("vpagetable-basic").prints(&["23", "23", "caught exception 14", PASSED]),
 
+    // Copies of a program's memory, and limits of it.
+    qemu("fork-basic").smp(4).exec("fork-basic").prints(&["both sides begin alike and diverge ... ok", PASSED]),
+    qemu("fork-basic-1-cpu").smp(1).exec("fork-basic").prints(&["threads go on while copies are made ... ok", PASSED]),
+
     // System calls with all kinds of wrong arguments; programs that misbehave die alone, with a reason; threads, waits,
     // channels and processes in a hurry.
     qemu("syscall-errors").smp(4).exec("syscall-errors").prints(&[" ... ok", PASSED]),
     qemu("misbehaving-programs").smp(4).exec("crash all").prints(&["page fault", "in a guard page", PASSED]),
     qemu("torture-basics").smp(4).exec("torture-basics").prints(&["seed", PASSED]),
+
+    // What operations cause: exactly the flushes and interrupts that they must. (What they cost is `cargo xtask bench`.)
+    qemu("costs-counted").icount().exec("vmbench").prints(&["null-syscall", "inval-1 ", PASSED]),
+    qemu("costs-on-4-cpus").smp(4).exec("vmbench").prints(&["inval-64-on-4", PASSED]),
+    bochs("costs-on-2-cpus-bochs").quantum(1).exec("vmbench").prints(&["inval-64-on-2", PASSED]),
+
+    // What a process has mapped.
+    qemu("vmmap").exec("vmmap 1 && vmmap 999999").status(3).prints(&[
+        "process 1, init", "private", "module", "mappings, ", "page table: ", "there is no process 999999",
+    ]),
 
     // Boots that cannot work say why.
     qemu("no-init").without(&["init"]).status(101).prints(&["dragonet: panic", "init"]),

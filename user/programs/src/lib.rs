@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod bench;
 pub mod checks;
 pub mod cpuid;
 pub mod guest;
@@ -18,3 +19,4 @@ pub mod random;
 pub mod shell_syntax;
 pub mod table;
 pub mod text;
+pub mod vm;

@@ -46,6 +46,14 @@ impl Grant {
     }
 }
 
+/// Forgets the memory that is lent to the server: in a copy of the program its handle names nothing.
+pub(crate) fn forget_grant() {
+    if let Some(Grant { object, mapping }) = GRANT.lock().take() {
+        let _ = object.into_raw();
+        drop(mapping);
+    }
+}
+
 /// Output that is not yet written.
 struct LineBuffer {
     bytes: [u8; Self::SIZE],

@@ -6,16 +6,19 @@
 //! other programs ([`process`]).
 //!
 //! Programs and the virtual kernel call this crate; it calls only the kernel. `unsafe` is confined to the modules that
-//! talk to the kernel about memory and control flow: `syscall`, `memory`, `startup`, `thread`, `sync`, `allocator`, `panic`.
+//! talk to the kernel about memory and control flow: `syscall`, `memory`, `window`, `atomic_memory`, `cycles`, `startup`, `thread`,
+//! `virtual_interrupt`, `sync`, `allocator`, `panic`.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
 
 mod allocator;
 pub mod archive;
+pub mod atomic_memory;
 pub mod channel;
 pub mod console;
 pub mod console_protocol;
+pub mod cycles;
 pub mod exit;
 pub mod guest;
 pub mod handle;
@@ -24,7 +27,7 @@ pub mod memory;
 mod panic;
 pub mod process;
 pub mod processor;
-mod start_block;
+pub mod start_block;
 pub mod startup;
 pub mod supervisor_protocol;
 pub mod sync;
@@ -33,6 +36,7 @@ pub mod system;
 pub mod thread;
 pub mod time;
 pub mod virtual_interrupt;
+pub mod window;
 
 pub use dragonet_abi as abi;
 pub use dragonet_abi::{Errno, Handle, Rights};

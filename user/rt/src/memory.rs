@@ -205,7 +205,7 @@ impl Mapping {
         unsafe { syscall::madvise(self.address + offset, length, Advice::Invalidate) }
     }
 
-    fn check(&self, offset: u64, length: u64) -> Result<(), Errno> {
+    pub(crate) fn check(&self, offset: u64, length: u64) -> Result<(), Errno> {
         let end = offset.checked_add(length).ok_or(Errno::ERANGE)?;
         if end <= self.length {
             Ok(())

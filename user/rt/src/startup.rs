@@ -160,6 +160,18 @@ pub fn role(role: u32) -> Option<Handle> {
     handle.is_some().then_some(handle)
 }
 
+/// Sets the handles of all roles: those of a copy of the program, to whom the old numbers mean nothing.
+pub(crate) fn replace_roles(handles: impl Iterator<Item = (u32, Handle)>) {
+    for slot in &HANDLES {
+        slot.store(Handle::NONE.0, Ordering::Relaxed);
+    }
+    for (role, handle) in handles {
+        if let Some(slot) = HANDLES.get(role as usize) {
+            slot.store(handle.0, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Sets the handle of a role for the rest of the program's life, and for the programs that it starts.
 ///
 /// # Panics

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use dragonet_abi::counters::COUNTERS;
 use dragonet_abi::process::ProcessInfo;
 use dragonet_abi::startup::ROLE_SYSTEM;
+use dragonet_abi::vmspace::EntryInfo;
 use dragonet_abi::{Errno, Handle};
 use zerocopy::FromZeros;
 
@@ -36,6 +37,24 @@ pub fn processes() -> Result<Vec<ProcessInfo>, Errno> {
             return Ok(rows);
         }
         room *= 2;
+    }
+}
+
+/// Every mapping of a vmspace, ascending. One that changes meanwhile may be listed as it was or as it is.
+///
+/// # Errors
+/// As for [`syscall::vmspace_entries`].
+pub fn mappings(vmspace: Handle) -> Result<Vec<EntryInfo>, Errno> {
+    let mut mappings = Vec::new();
+    let mut rows = [EntryInfo::new_zeroed(); 32];
+    let mut address = 0;
+    loop {
+        let count = syscall::vmspace_entries(vmspace, address, &mut rows)?;
+        let Some(last) = rows[..count].last() else {
+            return Ok(mappings);
+        };
+        address = last.end;
+        mappings.extend_from_slice(&rows[..count]);
     }
 }
 

@@ -116,6 +116,35 @@ impl Default for Builder {
 
 type Task = Box<dyn FnOnce() + Send>;
 
+/// A stack and what is to be done on it, for a thread that does not begin in this process but in a copy of its memory. Dropping it frees
+/// both here.
+pub(crate) struct Beginning {
+    stack: Mapping,
+    task: *mut Task,
+}
+
+impl Beginning {
+    pub(crate) fn new(function: impl FnOnce() + Send + 'static) -> Result<Self, Errno> {
+        let stack = Mapping::stack(DEFAULT_STACK_SIZE)?;
+        let task = Box::into_raw(Box::new(Box::new(function) as Task));
+        Ok(Beginning { stack, task })
+    }
+
+    /// First instruction, stack pointer and argument.
+    pub(crate) fn registers(&self) -> (u64, u64, u64) {
+        let top = self.stack.address() + self.stack.length();
+        let entry = thread_entry as *const () as u64;
+        (entry, top, self.task.expose_provenance() as u64)
+    }
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        // SAFETY: `new` made the pointer; only a thread in another address space takes the task over, and there it is a copy.
+        drop(unsafe { Box::from_raw(self.task) });
+    }
+}
+
 fn start(builder: Builder, argument: u64) -> Result<Running, Errno> {
     let stack = Mapping::stack(builder.stack_size)?;
     let top = stack.address() + stack.length();

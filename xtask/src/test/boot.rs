@@ -151,6 +151,8 @@ fn options(scenario: &Scenario) -> MachineOptions {
         accel: Accelerator::Tcg,
         gui: false,
         no_acpi: !scenario.acpi,
+        quantum: scenario.quantum,
+        icount: scenario.icount,
     }
 }
 

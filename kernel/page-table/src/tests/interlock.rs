@@ -9,6 +9,7 @@ proptest! {
         before in prop::collection::vec((0..64u64, 1..8u64), 0..40),
         after in prop::collection::vec((0..64u64, 1..8u64), 0..40),
         address in 0..72u64,
+        length in 1..8u64,
     ) {
         let mut interlock = Interlock::new();
         for (start, length) in &before {
@@ -19,7 +20,8 @@ proptest! {
         for (start, length) in &after {
             interlock.invalidate(&(*start..start + length));
         }
-        let hit = after.iter().any(|(start, length)| (*start..start + length).contains(&address));
+        let hits = |address: u64| after.iter().any(|(start, length)| (*start..start + length).contains(&address));
+        let hit = hits(address);
         let admitted = interlock.admits(stamp, address);
         if hit {
             prop_assert!(!admitted);
@@ -27,5 +29,9 @@ proptest! {
             prop_assert!(admitted, "an invalidation elsewhere must not matter");
         }
         prop_assert!(interlock.admits(interlock.stamp(), address));
+        // A range is admitted if each address in it is.
+        let range = address..address + length;
+        let each = range.clone().all(|address| interlock.admits(stamp, address));
+        prop_assert_eq!(interlock.admits_range(stamp, &range), each);
     }
 }

@@ -1,6 +1,7 @@
 //! The walker of virtual page tables against hostile tables and a plain reference.
 
 use crate::vpagetable::*;
+use crate::{Interlock, Stamp};
 use dragonet_abi::memory::Vpte;
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -87,6 +88,34 @@ fn four_levels(leaf: u64) -> Object {
 }
 
 const ROOT: u64 = 1 << 12 | ALLOW;
+
+/// A walk that began before an invalidation must not mark anything after it: the table may be data by then.
+#[test]
+fn a_walk_that_is_overtaken_by_an_invalidation_touches_nothing() {
+    let place = 0x5000;
+    let mut interlock = Interlock::new();
+    let walked = |interlock: &Interlock, stamp: Stamp| {
+        let object = four_levels(ALLOW);
+        let outcome = walk_since(interlock, stamp, place, &object, ROOT, ADDRESS, WRITE);
+        let marks = object
+            .words
+            .into_inner()
+            .into_values()
+            .any(|entry| entry & AD != 0);
+        (outcome.map(|outcome| outcome.is_ok()), marks)
+    };
+    let before = interlock.stamp();
+    assert_eq!(walked(&interlock, before), (Some(true), true));
+    interlock.invalidate(&(place + 4096..place + 8192));
+    assert_eq!(
+        walked(&interlock, before),
+        (Some(true), true),
+        "the next page is another matter"
+    );
+    interlock.invalidate(&(place..place + 4096));
+    assert_eq!(walked(&interlock, before), (None, false));
+    assert_eq!(walked(&interlock, interlock.stamp()), (Some(true), true));
+}
 
 #[test]
 fn four_levels_set_accessed_and_dirty() {
@@ -379,4 +408,23 @@ proptest! {
             prop_assert!(!execute || found.executable);
         }
     }
+}
+
+/// S13: the tables of 2006 had 32-bit entries, and objects may be larger than 4 GiB.
+#[test]
+fn page_numbers_beyond_32_bits_are_kept() {
+    let page = (5 << 32) + 7;
+    let mut object = Object::new(&[
+        (0, 0, ALLOW | 1 << 12),
+        (1, 0, ALLOW | 2 << 12),
+        (2, 0, ALLOW | 3 << 12),
+        (3, 0, ALLOW | AD | page << 12),
+    ]);
+    object.pages = 1 << 36;
+    assert_eq!(walk(&object, ALLOW, 0x123, WRITE).unwrap().page, page);
+    let address = 1 << 46;
+    let linear = walk(&object, ALLOW | Vpte::LARGE | page << 12, address, READ);
+    assert_eq!(linear.unwrap().page, page + (address >> 12));
+    object.pages = page;
+    assert_eq!(walk(&object, ALLOW, 0x123, WRITE), Err(Refusal::OutOfBounds));
 }

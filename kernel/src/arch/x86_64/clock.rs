@@ -1,6 +1,7 @@
 //! Time: nanoseconds since boot from the time stamp counter, and the calendar time at boot.
 
 use super::cpu;
+use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const NANOSECONDS: u64 = 1_000_000_000;
@@ -20,11 +21,12 @@ static LATEST: AtomicU64 = AtomicU64::new(0);
 /// (SDM 2B, RDTSC).
 #[inline]
 pub fn tsc() -> u64 {
+    let (low, high): (u32, u32);
     // SAFETY: no CPU is used that lacks the instructions.
     unsafe {
-        core::arch::x86_64::_mm_lfence();
-        core::arch::x86_64::_rdtsc()
+        asm!("lfence", "rdtsc", out("eax") low, out("edx") high, options(nostack, preserves_flags));
     }
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// Marks the beginning of time.

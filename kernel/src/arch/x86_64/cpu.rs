@@ -8,6 +8,7 @@ use super::irq::IrqsOff;
 use core::arch::asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use dragonet_abi::counters::{COUNTERS, Counter};
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{GsBase, KernelGsBase};
 
@@ -46,6 +47,8 @@ pub struct CpuLocal {
     pub(super) tsc_offset: AtomicU64,
     /// What the next NMI is for: bits of `nmi`.
     pub(super) nmi_request: AtomicU32,
+    /// Events since boot, by [`Counter`].
+    events: [AtomicU64; COUNTERS],
 }
 
 /// Offsets that the entry paths use relative to GS.
@@ -53,6 +56,8 @@ pub(super) const USER_STACK: usize = offset_of!(CpuLocal, user_stack);
 pub(super) const KERNEL_STACK: usize = offset_of!(CpuLocal, kernel_stack);
 pub(super) const SMAP: usize = offset_of!(CpuLocal, smap);
 const INDEX: usize = offset_of!(CpuLocal, index);
+const EVENTS: usize = offset_of!(CpuLocal, events);
+const WORK: usize = offset_of!(CpuLocal, work);
 
 const fn locals() -> [CpuLocal; MAX_CPUS] {
     let mut all = [const { CpuLocal::new(0) }; MAX_CPUS];
@@ -86,6 +91,7 @@ impl CpuLocal {
             timer_deadline: AtomicU64::new(u64::MAX),
             tsc_offset: AtomicU64::new(0),
             nmi_request: AtomicU32::new(0),
+            events: [const { AtomicU64::new(0) }; COUNTERS],
         }
     }
 
@@ -106,6 +112,11 @@ impl CpuLocal {
     /// Takes all requested work; the caller does it.
     pub fn take_work(&self) -> u32 {
         self.work.swap(0, Ordering::SeqCst)
+    }
+
+    /// Events that this CPU counted since boot.
+    pub fn events(&self, counter: Counter) -> u64 {
+        self.events[counter as usize].load(Ordering::Relaxed)
     }
 
     pub(super) fn note_idle(&self, idle: bool) {
@@ -147,6 +158,29 @@ pub fn index() -> usize {
             options(nostack, preserves_flags, readonly));
     }
     index
+}
+
+/// Counts events on the CPU that runs this code, in one instruction: neither an interrupt nor a move to another CPU can come
+/// in between, and no other CPU writes there, so it needs no lock prefix.
+#[inline(always)]
+pub fn add_events(counter: Counter, events: u64) {
+    // SAFETY: GS has the base of this CPU's `CpuLocal`, as in `index`; every counter is an index of `events`.
+    unsafe {
+        asm!("add gs:[{counter} * 8 + {offset}], {events}", counter = in(reg) counter as usize,
+            events = in(reg) events, offset = const EVENTS, options(nostack));
+    }
+}
+
+/// True if the CPU that runs this code has work to do before it returns to user mode. Asked with interrupts off.
+#[inline(always)]
+pub fn has_work() -> bool {
+    let work: u32;
+    // SAFETY: as in `index`.
+    unsafe {
+        asm!("mov {:e}, gs:[{offset}]", out(reg) work, offset = const WORK,
+            options(nostack, preserves_flags, readonly));
+    }
+    work != 0
 }
 
 /// CPUs that are up.

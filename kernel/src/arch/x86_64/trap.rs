@@ -1,12 +1,10 @@
 //! Trap frames and what becomes of each exception.
 
 use super::interrupts;
-use super::irq::IrqsOff;
 use super::registers;
 use super::segments::{USER_CODE, USER_DATA};
 use super::{cpu, nmi, user_copy};
 use crate::debug;
-use core::sync::atomic::Ordering;
 use x86_64::registers::rflags::RFlags;
 
 /// `vector` of a frame that came by SYSCALL: above every vector of the CPU.
@@ -193,17 +191,30 @@ pub(super) extern "C" fn trap_paranoid(frame: &mut TrapFrame) {
 
 /// Does everything that must be done before a program runs on, and leaves interrupts off. True if SYSRET may be used.
 pub(super) extern "C" fn prepare_user_return(frame: &mut TrapFrame) -> bool {
+    super::irq::disable();
+    if cpu::has_work() || frame.rip >= LOWER_HALF_END {
+        work_before_user(frame);
+    }
+    frame.cs = u64::from(USER_CODE);
+    frame.ss = u64::from(USER_DATA);
+    frame.sanitize_flags();
+    frame.sysret_restores()
+}
+
+/// The rare part of [`prepare_user_return`]: does this CPU's work, and gives a program that went astray to itself. Interrupts are
+/// off before and after.
+#[cold]
+#[inline(never)]
+fn work_before_user(frame: &mut TrapFrame) {
     loop {
-        super::irq::disable();
-        // SAFETY: turned off in the line above; the witness is used only before they are turned on.
-        let irqs = unsafe { IrqsOff::assume() };
-        if cpu::slot(&irqs).work.load(Ordering::SeqCst) != 0 {
+        if cpu::has_work() {
             super::irq::enable();
             crate::trap::before_user(frame);
+            super::irq::disable();
             continue;
         }
         if frame.rip < LOWER_HALF_END {
-            break;
+            return;
         }
         // IRETQ and SYSRET would both fault in ring 0 (SDM 2A, IRET). It is the program's fault: give it to the program.
         super::irq::enable();
@@ -212,9 +223,6 @@ pub(super) extern "C" fn prepare_user_return(frame: &mut TrapFrame) -> bool {
         frame.error_code = 0;
         log::debug!("return to {address:#x} refused");
         crate::trap::on_user_exception(frame, 0);
+        super::irq::disable();
     }
-    frame.cs = u64::from(USER_CODE);
-    frame.ss = u64::from(USER_DATA);
-    frame.sanitize_flags();
-    frame.sysret_restores()
 }

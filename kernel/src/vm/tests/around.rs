@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::debug::counters;
-use crate::pmap::Target;
+use crate::pmap::{Cause, Target};
 use crate::vm::Access;
 use dragonet_abi::counters::Counter;
 use dragonet_abi::memory::{Advice, Vpte};
@@ -171,12 +171,13 @@ pub fn invalidated_neighbours() -> Result<(), &'static str> {
         map(&space, &of_object(BASE, PAGES, &object, MapFlags::SHARED))?;
         let target = Target {
             physical: PhysAddr::new(0),
+            level: 1,
             protection: page_table::Protection::READ,
             cache: CacheMode::WriteBack,
         };
         let stamp = space.pmap().stamp();
         let gone = BASE + 12 * PAGE..BASE + 13 * PAGE;
-        drop(space.pmap().remove(&gone, &gone));
+        drop(space.pmap().remove(&gone, &gone, Cause::Unmap));
         let neighbours = [12, 14].map(|page| (BASE + page * PAGE, target));
         demand!(
             space

@@ -98,6 +98,53 @@ pub fn separate() -> Result<(), &'static str> {
     })
 }
 
+/// Two owners of the same pages copy and reuse them, and take locks of their own alone.
+pub fn owners() -> Result<(), &'static str> {
+    const PAGES: u64 = 8;
+    if !record::RECORDS {
+        return Ok(());
+    }
+    accounted(|| {
+        let parent = space()?;
+        map(&parent, &anonymous(ANONYMOUS, PAGES))?;
+        demand!(
+            (0..PAGES).all(|page| write(&parent, ANONYMOUS + page * PAGE, page)),
+            "a write failed"
+        );
+        let child = super::fork::child_of(&parent)?;
+        let locks = |space: &Vmspace| {
+            fill_cache()?;
+            let (good, taken) = record::locks_of(|| {
+                (0..PAGES).all(|page| {
+                    let address = ANONYMOUS + page * PAGE;
+                    space.handle_fault(address, Access::READ).is_ok()
+                        && space.handle_fault(address, Access::WRITE).is_ok()
+                })
+            });
+            demand!(
+                good && taken.len() < record::MOST,
+                "a fault failed, or the record is full"
+            );
+            Ok(taken)
+        };
+        let (copies, reuses) = (locks(&child)?, locks(&parent)?);
+        demand!(
+            copies
+                .iter()
+                .all(|one| reuses.iter().all(|other| one.lock != other.lock)),
+            "two owners of a page take one lock"
+        );
+        let mut distinct: Vec<usize> = copies.iter().map(|taken| taken.lock).collect();
+        distinct.sort_unstable();
+        distinct.dedup();
+        demand!(
+            distinct.len() == 3,
+            "a copy takes other locks than those of the map, the page table and the pages"
+        );
+        Ok(())
+    })
+}
+
 fn locks_of_both(one: &Vmspace, other: &Vmspace) -> Vec<usize> {
     let (_, taken) =
         record::locks_of(|| [one, other].map(|space| space.handle_fault(ANONYMOUS + 2 * PAGE, Access::READ)));

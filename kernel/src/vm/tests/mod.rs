@@ -4,6 +4,11 @@
 mod advice;
 mod arguments;
 mod around;
+mod counted;
+mod fork;
+mod fork_storm;
+mod large;
+mod limits;
 mod locks;
 mod private;
 mod reserve;
@@ -91,6 +96,10 @@ pub const TESTS: &[Test] = &[
         run: locks::separate,
     },
     Test {
+        name: "vm::owners_of_one_page_have_no_lock_in_common",
+        run: locks::owners,
+    },
+    Test {
         name: "vm::untouched_memory_is_zero_and_takes_nothing",
         run: sharing::lazy,
     },
@@ -119,6 +128,102 @@ pub const TESTS: &[Test] = &[
         run: private::modules,
     },
     Test {
+        name: "vm::a_fault_maps_a_large_page_where_one_fits",
+        run: large::fits,
+    },
+    Test {
+        name: "vm::a_part_of_a_large_page_can_be_unmapped_and_protected",
+        run: large::parts,
+    },
+    Test {
+        name: "vm::a_large_page_that_was_found_before_a_part_was_unmapped_is_refused",
+        run: large::stale,
+    },
+    Test {
+        name: "vm::large_pages_and_small_ones_replace_each_other",
+        run: large::replaced,
+    },
+    Test {
+        name: "vm::a_mapping_is_placed_where_large_pages_fit",
+        run: large::placement,
+    },
+    Test {
+        name: "vm::boot_modules_read_the_same_through_large_pages",
+        run: large::modules,
+    },
+    Test {
+        name: "vm::every_fault_is_counted_with_one_outcome",
+        run: counted::outcomes,
+    },
+    Test {
+        name: "vm::a_fork_diverges_on_all_sides",
+        run: fork::divergence,
+    },
+    Test {
+        name: "vm::a_fork_takes_frames_when_somebody_writes",
+        run: fork::economy,
+    },
+    Test {
+        name: "vm::a_fork_copies_copies_and_shares_objects",
+        run: fork::overlays,
+    },
+    Test {
+        name: "vm::inheritance_is_by_kind_or_as_set",
+        run: fork::inheritance,
+    },
+    Test {
+        name: "vm::a_copied_stack_grows_by_itself",
+        run: fork::stacks,
+    },
+    Test {
+        name: "vm::a_fork_that_fails_leaves_nothing",
+        run: fork::refused,
+    },
+    Test {
+        name: "vm::shared_pages_are_dropped_by_one_owner_only",
+        run: fork::dropped,
+    },
+    Test {
+        name: "vm::381893162d_a_source_may_change_and_go_during_a_fork",
+        run: fork::changing_source,
+    },
+    Test {
+        name: "vm::7a45978d5d_every_way_to_write_copies_first",
+        run: fork_storm::ways_to_write,
+    },
+    Test {
+        name: "vm::c50e690bc7_a_vmspace_that_is_used_again_shows_nothing_old",
+        run: fork_storm::used_again,
+    },
+    Test {
+        name: "vm::forks_during_a_storm_of_faults_are_stable_and_unseen",
+        run: fork_storm::storm,
+    },
+    Test {
+        name: "vm::words_of_one_page_survive_forks",
+        run: fork_storm::words,
+    },
+    Test {
+        name: "vm::a_store_in_place_is_not_lost_to_a_late_copy",
+        run: fork::late_copy,
+    },
+    Test {
+        name: "vm::owners_on_all_cpus_copy_at_once",
+        run: fork_storm::race,
+    },
+    Test {
+        name: "vm::limits_of_pages_are_exact",
+        run: limits::pages,
+    },
+    Test {
+        name: "vm::limits_of_addresses_are_exact",
+        run: limits::addresses,
+    },
+    Test {
+        name: "vm::vmspaces_of_one_process_share_its_limits",
+        run: limits::accounts,
+    },
+    Test {
         name: "vm::vpagetable_translates_and_marks",
         run: vpagetable::translation,
     },
@@ -143,8 +248,16 @@ pub const TESTS: &[Test] = &[
         run: shootdown::invalidate_oracle,
     },
     Test {
+        name: "vm::no_walk_marks_a_table_after_invalidate",
+        run: shootdown::walk_after_invalidate,
+    },
+    Test {
         name: "vm::no_cpu_reads_what_was_unmapped",
         run: shootdown::unmap_oracle,
+    },
+    Test {
+        name: "vm::no_cpu_reads_what_was_unmapped_of_a_large_page",
+        run: shootdown::large_oracle,
     },
     Test {
         name: "vm::no_cpu_writes_after_protection",

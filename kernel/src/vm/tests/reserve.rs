@@ -3,12 +3,13 @@
 use super::shootdown::{enter, store};
 use super::*;
 use crate::debug::counters;
-use crate::vm::{Access, EntryKind, FaultError};
+use crate::vm::{Access, FaultError};
 use alloc::vec::Vec;
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
 use dragonet_abi::layout::{STACK_GUARD, STACK_STEP};
 use dragonet_abi::memory::Advice;
+use dragonet_abi::vmspace::EntryKind;
 
 const BASE: u64 = 0x1000_0000;
 /// Bytes of a stack, its guard included.
@@ -38,7 +39,9 @@ fn entries(space: &Vmspace) -> Vec<(u64, u64, EntryKind)> {
     let mut seen = Vec::new();
     space.for_each_entry(0, usize::MAX, |entry| {
         let pages = (entry.end - entry.start) / PAGE;
-        seen.push((entry.start.wrapping_sub(BASE) / PAGE, pages, entry.kind));
+        if let Some(kind) = EntryKind::from_number(entry.kind) {
+            seen.push((entry.start.wrapping_sub(BASE) / PAGE, pages, kind));
+        }
     });
     seen
 }

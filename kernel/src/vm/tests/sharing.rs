@@ -1,9 +1,8 @@
 //! Anonymous memory, shared objects, keys of words.
 
 use super::*;
-use crate::vm::EntryKind;
 use dragonet_abi::Errno;
-use dragonet_abi::memory::Vpte;
+use dragonet_abi::vmspace::{EntryFlags, EntryInfo, EntryKind};
 
 const BASE: u64 = 0x1000_0000;
 
@@ -110,25 +109,50 @@ pub fn inspection() -> Result<(), &'static str> {
         let kinds = [
             EntryKind::Shared,
             EntryKind::Private,
-            EntryKind::Vpagetable(Vpte(0)),
+            EntryKind::Vpagetable,
             EntryKind::Private,
         ];
         demand!(
-            seen.iter().zip(kinds).all(|(entry, kind)| entry.kind == kind),
+            seen.iter()
+                .zip(kinds)
+                .all(|(entry, kind)| entry.kind == kind as u32),
             "a wrong kind"
         );
         demand!(
-            seen[0].protection == READ_WRITE && seen[0].maximum == READ_WRITE && seen[0].offset == 4 * PAGE,
+            seen[0].protection == READ_WRITE.bits()
+                && seen[0].maximum == READ_WRITE.bits()
+                && seen[0].offset == 4 * PAGE,
             "wrong rights or offset"
         );
         demand!(
             seen[..3].iter().all(|entry| entry.object == object.id()) && seen[3].object != object.id(),
             "a wrong object"
         );
-        // One page of the object through the first; it and a copy of another through the second.
+        let flags = [
+            EntryFlags::empty(),
+            EntryFlags::COPY_ON_WRITE,
+            EntryFlags::empty(),
+            EntryFlags::ANONYMOUS,
+        ];
         demand!(
-            seen[0].resident == 1 && seen[1].resident == 2 && seen[3].resident == 0,
+            seen.iter()
+                .zip(flags)
+                .all(|(entry, flags)| entry.flags == flags.bits()),
+            "wrong flags"
+        );
+        // One page of the object through the first; the same and a copy of another through the second.
+        demand!(
+            seen[0].object_pages == 1 && seen[1].object_pages == 1 && seen[3].object_pages == 0,
             "wrong pages"
+        );
+        demand!(
+            seen[0].copied_pages == 0 && seen[1].copied_pages == 1,
+            "wrong copies"
+        );
+        let mapped = |entry: &EntryInfo| space.mapped_pages(&(entry.start..entry.end), || true);
+        demand!(
+            seen.iter().map(mapped).eq([Some(1), Some(1), Some(0), Some(0)]),
+            "wrong mapped pages"
         );
         Ok(())
     })

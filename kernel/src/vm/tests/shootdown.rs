@@ -23,26 +23,26 @@ const DURATION: u64 = SECONDS / 2;
 
 static SPACE: SpinLock<Option<Arc<Vmspace>>> = SpinLock::new(Rank::Umtx, None);
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
-static STOP: AtomicBool = AtomicBool::new(false);
+pub static STOP: AtomicBool = AtomicBool::new(false);
 /// What the driver has made true.
-static SAID: AtomicU64 = AtomicU64::new(0);
+pub static SAID: AtomicU64 = AtomicU64::new(0);
 /// Accesses through stale translations.
-static STALE: AtomicU64 = AtomicU64::new(0);
+pub static STALE: AtomicU64 = AtomicU64::new(0);
 /// Accesses that went through.
 static ACCESSES: AtomicU64 = AtomicU64::new(0);
 
-fn current_space() -> Option<Arc<Vmspace>> {
+pub fn current_space() -> Option<Arc<Vmspace>> {
     SPACE.lock().clone()
 }
 
 /// Loads the vmspace, or nothing, on this CPU.
-pub(super) fn enter(space: Option<&Vmspace>) {
+pub fn enter(space: Option<&Vmspace>) {
     let guard = IrqGuard::new();
     pmap::switch_to(guard.witness(), space);
 }
 
 /// What a thread on another CPU does until told to stop: `access` with the vmspace loaded.
-fn work(access: fn(&Vmspace)) {
+pub fn work(access: fn(&Vmspace)) {
     let Some(space) = current_space() else { return };
     enter(Some(&space));
     RUNNING.fetch_add(1, Ordering::SeqCst);
@@ -57,7 +57,7 @@ fn work(access: fn(&Vmspace)) {
 }
 
 /// Reads a word through the MMU; `None` if the address is not mapped.
-fn load(space: &Vmspace, address: u64) -> Option<u64> {
+pub fn load(space: &Vmspace, address: u64) -> Option<u64> {
     loop {
         if let Ok(value) = copy::read(address) {
             ACCESSES.fetch_add(1, Ordering::Relaxed);
@@ -85,7 +85,7 @@ fn watch(space: &Vmspace, stale: fn(u64, u64) -> bool) {
 }
 
 /// Writes a word through the MMU; false if the address cannot be written.
-pub(super) fn store(space: &Vmspace, address: u64, value: u64) -> bool {
+pub fn store(space: &Vmspace, address: u64, value: u64) -> bool {
     loop {
         if copy::write(address, &value).is_ok() {
             ACCESSES.fetch_add(1, Ordering::Relaxed);
@@ -98,7 +98,7 @@ pub(super) fn store(space: &Vmspace, address: u64, value: u64) -> bool {
 }
 
 /// Runs `worker` on every CPU but this one and `round` here, with rising numbers, for a while.
-fn oracle(
+pub fn oracle(
     space: &Arc<Vmspace>,
     worker: fn(),
     mut round: impl FnMut(u64) -> Result<(), &'static str>,
@@ -149,14 +149,14 @@ fn oracle(
 }
 
 /// Passes a little time. Without the PAUSE instruction, which emulators take for an invitation to do something else.
-fn pause(steps: u64) {
+pub fn pause(steps: u64) {
     for step in 0..10 * steps {
         core::hint::black_box(step);
     }
 }
 
 /// Waits on this CPU, with interrupts on.
-fn wait_for(done: impl Fn() -> bool) -> bool {
+pub fn wait_for(done: impl Fn() -> bool) -> bool {
     let end = clock::now() + 20 * SECONDS;
     while !done() {
         if clock::now() > end {
@@ -263,9 +263,103 @@ pub fn invalidate_oracle() -> Result<(), &'static str> {
     })
 }
 
+/// Everything is allowed by such an entry.
+const ALLOW: u64 = Vpte::VALID | Vpte::WRITE | Vpte::USER;
+/// A bit that means nothing.
+const MEANINGLESS: u64 = 1 << 9;
+/// The entry of a table in use, and an entry that no walk may reach or mark.
+const USED: u64 = (16 * PAGE) | ALLOW;
+const TABOO: u64 = (20 * PAGE) | ALLOW;
+
+/// The CPU that makes walks take long.
+static CHANGES: AtomicU64 = AtomicU64::new(0);
+
+/// Walks the table of the first page again and again, for a space that this CPU does not run, so that no interrupt tells it of an
+/// invalidation. One CPU changes meaningless bits of the last entry instead, so that walks take long.
+fn walker() {
+    let Some(space) = current_space() else { return };
+    RUNNING.fetch_add(1, Ordering::SeqCst);
+    let object = space
+        .map
+        .lock()
+        .find(BASE)
+        .map(|entry| entry.payload.object.clone());
+    let changes = cpu::index() as u64 == CHANGES.load(Ordering::Relaxed);
+    while let Some(object) = &object
+        && !STOP.load(Ordering::Relaxed)
+    {
+        if changes && let Some(pages) = object.stable_pages() {
+            for page in [4, 5] {
+                let entry = pages.load_word(page, 0);
+                if entry & Vpte::FRAME == USED & Vpte::FRAME {
+                    let _ = pages.compare_exchange_word(page, 0, entry, entry ^ MEANINGLESS);
+                }
+            }
+        } else {
+            let _ = space.handle_fault(BASE, Access::WRITE);
+            ACCESSES.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    drop((object, space));
+    RUNNING.fetch_sub(1, Ordering::SeqCst);
+}
+
+/// Once Invalidate has returned, a table that was taken away is its owner's to use for anything: a walk that began before must not
+/// mark its entries any more.
+pub fn walk_after_invalidate() -> Result<(), &'static str> {
+    accounted(|| {
+        let space = space()?;
+        let object = MemoryObject::anonymous(64 * PAGE).map_err(|_| "no object")?;
+        map(&space, &of_object(OTHER, 64, &object, MapFlags::SHARED))?;
+        let flags = MapFlags::SHARED | MapFlags::VPAGETABLE;
+        map(&space, &of_object(BASE, 1, &object, flags))?;
+        let set = |page: u64, entry: u64| write(&space, OTHER + page * PAGE, entry);
+        let mut good = set(1, (2 * PAGE) | ALLOW) && set(2, (3 * PAGE) | ALLOW);
+        good &= set(3, (4 * PAGE) | ALLOW) && set(4, USED) && set(5, TABOO);
+        demand!(good, "a write failed");
+        let root = space.control(BASE, PAGE, Advice::SetMap, PAGE | ALLOW);
+        demand!(root.is_ok(), "SetMap failed");
+        let pages = object.stable_pages().ok_or("no pages")?;
+        let exchange = |page, new| {
+            let mut old = pages.load_word(page, 0);
+            while let Err(now) = pages.compare_exchange_word(page, 0, old, new) {
+                old = now;
+            }
+        };
+        let next_cpu = (cpu::index() + 1) % cpu::count();
+        CHANGES.store(next_cpu as u64, Ordering::Relaxed);
+        oracle(&space, walker, |number| {
+            // Tables 4 and 5 take turns.
+            let (old, new) = (4 + (number + 1) % 2, 4 + number % 2);
+            demand!(
+                read(&space, OTHER + new * PAGE) == Some(TABOO),
+                "a walk marked a table after Invalidate"
+            );
+            exchange(new, USED);
+            exchange(3, (new * PAGE) | ALLOW);
+            let invalidated = space.advise(BASE, PAGE, Advice::Invalidate);
+            exchange(old, TABOO);
+            demand!(invalidated.is_ok(), "Invalidate failed");
+            pause(number % 50);
+            Ok(())
+        })
+    })
+}
+
 fn unmap_reader() {
     // 0 is a new page that the driver has not written yet.
     work(|space| watch(space, |said, value| value != 0 && value <= said));
+}
+
+/// In some rounds, waits until somebody holds the translation.
+fn let_readers_in(round: u64) {
+    let before = ACCESSES.load(Ordering::Relaxed);
+    for _ in 0..if round.is_multiple_of(2) { 1000 } else { 0 } {
+        if ACCESSES.load(Ordering::Relaxed) != before {
+            break;
+        }
+        pause(10);
+    }
 }
 
 pub fn unmap_oracle() -> Result<(), &'static str> {
@@ -274,16 +368,49 @@ pub fn unmap_oracle() -> Result<(), &'static str> {
         oracle(&space, unmap_reader, |number| {
             map(&space, &anonymous(BASE, 1))?;
             demand!(write(&space, BASE, number), "a write failed");
-            // Sometimes until somebody holds the translation, sometimes not.
-            let before = ACCESSES.load(Ordering::Relaxed);
-            for _ in 0..if number.is_multiple_of(2) { 1000 } else { 0 } {
-                if ACCESSES.load(Ordering::Relaxed) != before {
-                    break;
-                }
-                pause(10);
-            }
+            let_readers_in(number);
             demand!(space.unmap(BASE, PAGE).is_ok(), "unmap failed");
             SAID.store(number, Ordering::SeqCst);
+            Ok(())
+        })
+    })
+}
+
+fn large_reader() {
+    // Odd: not mapped, and it is not mapped again before that changes.
+    work(|space| {
+        watch(space, |said, _| {
+            !said.is_multiple_of(2) && SAID.load(Ordering::SeqCst) == said
+        })
+    });
+}
+
+/// One small page of a large one is unmapped.
+pub fn large_oracle() -> Result<(), &'static str> {
+    let Some((object, offset)) = large::module() else {
+        // A boot with small modules alone has none to try.
+        return Ok(());
+    };
+    accounted(|| {
+        let space = space()?;
+        let arguments = MapArguments {
+            protection: READ,
+            maximum: READ,
+            offset,
+            ..of_object(BASE, large::PAGES, &object, MapFlags::SHARED)
+        };
+        oracle(&space, large_reader, |number| {
+            SAID.store(2 * number, Ordering::SeqCst);
+            map(&space, &arguments)?;
+            demand!(read(&space, BASE).is_some(), "a module cannot be read");
+            demand!(
+                space.statistics().resident_pages == large::PAGES,
+                "no large page in a module"
+            );
+            let_readers_in(number);
+            demand!(space.unmap(BASE, PAGE).is_ok(), "unmap failed");
+            SAID.store(2 * number + 1, Ordering::SeqCst);
+            pause(20);
             Ok(())
         })
     })

@@ -27,6 +27,7 @@ Programs ('NAME --help' tells more):
   sleep SECONDS          wait
   time COMMAND           run a command and time it
   vkernel                run a virtual kernel
+  vmmap PROCESS          show what a process has mapped
   vmstat                 show memory, objects and counters
 
 Tests:

@@ -27,7 +27,7 @@ const CHANNEL_RIGHTS: Rights = Rights::CALL.union(Rights::DUPLICATE).union(Right
 const ARCHIVE_RIGHTS: Rights = Rights::READ.union(Rights::DUPLICATE).union(Rights::TRANSFER);
 
 /// The handles that a program passes on to those it starts, and with which rights.
-const INHERITED: [(u32, Rights); 4] = [
+pub(super) const INHERITED: [(u32, Rights); 4] = [
     (ROLE_SYSTEM, SYSTEM_RIGHTS),
     (ROLE_CONSOLE, CHANNEL_RIGHTS),
     (ROLE_ROOT_ARCHIVE, ARCHIVE_RIGHTS),
@@ -201,8 +201,7 @@ impl Child {
     fn build(&self, command: &Command, program: &[u8], image: &elf_image::Image) -> Result<(), SpawnError> {
         let mut handles = Vec::new();
         for (role, handle, rights) in command.all_handles() {
-            let owned = Rights::from_bits_truncate(syscall::handle_info(handle)?.rights);
-            let handle = syscall::process_give(self.process.get(), handle, rights & owned)?;
+            let handle = self.give(handle, rights)?;
             handles.push(StartupHandle { role, handle });
         }
         let arguments =
@@ -221,6 +220,12 @@ impl Child {
         let start = loader::build(vmspace.get(), program, image, &block)?;
         syscall::process_start(self.process.get(), start.entry, start.stack_pointer, start.block)?;
         Ok(())
+    }
+
+    /// Gives the process a copy of a handle, without rights that the caller lacks, and returns its number there.
+    pub(super) fn give(&self, handle: Handle, rights: Rights) -> Result<Handle, Errno> {
+        let owned = Rights::from_bits_truncate(syscall::handle_info(handle)?.rights);
+        syscall::process_give(self.process.get(), handle, rights & owned)
     }
 
     /// The process's handle.

@@ -2,6 +2,7 @@
 
 use crate::memory::Mapping;
 use crate::syscall;
+use alloc::vec::Vec;
 use dragonet_abi::layout::{STACK_TOP, USER_START};
 use dragonet_abi::memory::{MapFlags, MapRequest, Protection};
 use dragonet_abi::{Errno, Handle};
@@ -34,35 +35,33 @@ pub fn check(program: &[u8]) -> Result<Image, ImageError> {
 
 /// Fills an empty vmspace.
 ///
-/// `image` was made from `program`. All the program's pages come from one new memory object, which belongs to the new
-/// process alone once it is mapped there.
+/// `image` was made from `program`. What the program can write to is private memory, so that a copy of the vmspace has a copy
+/// of it; the rest comes from one new memory object, which belongs to the new process alone once it is mapped there.
 pub fn build(vmspace: Handle, program: &[u8], image: &Image, block: &[u8]) -> Result<Start, Errno> {
     let pages = |segment: &Segment| {
         let pages = segment.pages();
         pages.end - pages.start
     };
-    let object = syscall::object_create(image.segments().iter().map(pages).sum())?;
+    let (private, shared): (Vec<&Segment>, Vec<&Segment>) = image
+        .segments()
+        .iter()
+        .partition(|segment| segment.protection.write);
+    let object = syscall::object_create(shared.iter().map(|segment| pages(segment)).sum())?;
     let mut offset = 0;
-    for segment in image.segments() {
-        let length = pages(segment);
+    for segment in shared {
         fill(object.get(), offset, segment, program)?;
-        let mut protection = Protection::empty();
-        protection.set(Protection::READ, segment.protection.read);
-        protection.set(Protection::WRITE, segment.protection.write);
-        protection.set(Protection::EXECUTE, segment.protection.execute);
-        syscall::vmspace_mmap(
+        map(vmspace, segment, MapFlags::SHARED, object.get(), offset)?;
+        offset += pages(segment);
+    }
+    for segment in private {
+        map(
             vmspace,
-            &MapRequest {
-                address: segment.pages().start,
-                length,
-                protection: protection.bits(),
-                flags: (MapFlags::SHARED | MapFlags::FIXED | MapFlags::EXCLUSIVE).bits(),
-                object: object.get(),
-                reserved: 0,
-                offset,
-            },
+            segment,
+            MapFlags::PRIVATE | MapFlags::ANONYMOUS,
+            Handle::NONE,
+            0,
         )?;
-        offset += length;
+        write(vmspace, segment.bytes(program), segment.address)?;
     }
 
     syscall::vmspace_mmap(
@@ -78,14 +77,46 @@ pub fn build(vmspace: Handle, program: &[u8], image: &Image, block: &[u8]) -> Re
         },
     )?;
     let block_address = (STACK_TOP - block.len() as u64) & !15;
-    if syscall::vmspace_pwrite(vmspace, block, block_address)? != block.len() {
-        return Err(Errno::EFAULT);
-    }
+    write(vmspace, block, block_address)?;
     Ok(Start {
         entry: image.entry,
         stack_pointer: block_address,
         block: block_address,
     })
+}
+
+/// Maps a segment's pages where they belong.
+fn map(
+    vmspace: Handle,
+    segment: &Segment,
+    flags: MapFlags,
+    object: Handle,
+    offset: u64,
+) -> Result<(), Errno> {
+    let pages = segment.pages();
+    let mut protection = Protection::empty();
+    protection.set(Protection::READ, segment.protection.read);
+    protection.set(Protection::WRITE, segment.protection.write);
+    protection.set(Protection::EXECUTE, segment.protection.execute);
+    let request = MapRequest {
+        address: pages.start,
+        length: pages.end - pages.start,
+        protection: protection.bits(),
+        flags: (flags | MapFlags::FIXED | MapFlags::EXCLUSIVE).bits(),
+        object,
+        reserved: 0,
+        offset,
+    };
+    syscall::vmspace_mmap(vmspace, &request).map(drop)
+}
+
+/// Writes bytes to the new memory.
+fn write(vmspace: Handle, bytes: &[u8], address: u64) -> Result<(), Errno> {
+    if bytes.is_empty() || syscall::vmspace_pwrite(vmspace, bytes, address)? == bytes.len() {
+        Ok(())
+    } else {
+        Err(Errno::EFAULT)
+    }
 }
 
 /// Copies a segment's bytes to where its pages lie in the object.

@@ -2,7 +2,7 @@
 
 use super::raw::call;
 use crate::OwnedHandle;
-use dragonet_abi::memory::{Advice, MapRequest, Protection, Vpte};
+use dragonet_abi::memory::{Advice, Inheritance, MapRequest, Protection, Vpte};
 use dragonet_abi::{Errno, SyscallNumber};
 
 /// Maps memory and returns its address.
@@ -77,6 +77,15 @@ pub unsafe fn madvise(address: u64, length: u64, advice: Advice) -> Result<(), E
 pub unsafe fn mcontrol(address: u64, length: u64, advice: Advice, value: Vpte) -> Result<(), Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(SyscallNumber::Mcontrol, [address, length, advice as u64, value.0]) }.map(drop)
+}
+
+/// Says what a copy of this vmspace made by `vmspace_fork` has in a range.
+///
+/// # Errors
+/// `EINVAL` for memory of a kind with which that cannot be done, `ENOMEM` if there is a hole.
+pub fn minherit(address: u64, length: u64, inheritance: Inheritance) -> Result<(), Errno> {
+    // SAFETY: the call changes nothing of this program's memory.
+    unsafe { call(SyscallNumber::Minherit, [address, length, inheritance as u64]) }.map(drop)
 }
 
 /// A new memory object of `size` bytes, zeroed and sparse.

@@ -26,16 +26,16 @@ pub use event::{
     virq_take, virq_wait,
 };
 pub use handle::{handle_close, handle_duplicate, handle_info};
-pub use memory::{madvise, mcontrol, mmap, mprotect, munmap, object_create};
+pub use memory::{madvise, mcontrol, minherit, mmap, mprotect, munmap, object_create};
 pub use process::{
-    process_create, process_exit, process_give, process_kill, process_list, process_open, process_start,
-    process_vmspace, process_wait,
+    process_create, process_exit, process_give, process_kill, process_limit, process_list, process_open,
+    process_start, process_vmspace, process_wait,
 };
 pub use raw::{call, call_number, null};
 pub use system::{boot_module, counters_read, log_read, log_write, power, system_info};
 pub use thread::{thread_control, thread_create, thread_exit, thread_wait, thread_yield};
 pub use vmm::{vmm_guest_leave, vmm_guest_run, vmm_guest_sync_addr, vmm_info, vmm_run_user};
 pub use vmspace::{
-    vmspace_create, vmspace_ctl_run, vmspace_destroy, vmspace_mcontrol, vmspace_mmap, vmspace_mprotect,
-    vmspace_munmap, vmspace_pread, vmspace_pwrite,
+    vmspace_create, vmspace_ctl_run, vmspace_destroy, vmspace_entries, vmspace_fork, vmspace_mcontrol,
+    vmspace_minherit, vmspace_mmap, vmspace_mprotect, vmspace_munmap, vmspace_pread, vmspace_pwrite,
 };

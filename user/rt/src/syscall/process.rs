@@ -2,7 +2,7 @@
 
 use super::raw::{call, call_number};
 use crate::OwnedHandle;
-use dragonet_abi::process::{ProcessInfo, WaitStatus};
+use dragonet_abi::process::{LimitKind, ProcessInfo, WaitStatus};
 use dragonet_abi::{Errno, Handle, Rights, SyscallNumber};
 
 /// A new process with an empty vmspace and no handles.
@@ -124,4 +124,19 @@ pub fn process_list(system: Handle, rows: &mut [ProcessInfo]) -> Result<usize, E
 pub fn process_open(system: Handle, id: u64) -> Result<OwnedHandle, Errno> {
     // SAFETY: the call only makes a handle.
     unsafe { call(SyscallNumber::ProcessOpen, [u64::from(system.0), id]) }.map(OwnedHandle::from_result)
+}
+
+/// Sets a limit of a process and returns the old one; with [`LIMIT_READ`](dragonet_abi::process::LIMIT_READ) as value only tells it.
+///
+/// # Errors
+/// `EBADF`, `EPERM` (MANAGE, or a value above the caller's own limit), `EINVAL` for a value above
+/// [`NO_LIMIT`](dragonet_abi::process::NO_LIMIT) or for what is only told.
+pub fn process_limit(process: Handle, kind: LimitKind, value: u64) -> Result<u64, Errno> {
+    // SAFETY: the call touches no memory.
+    unsafe {
+        call(
+            SyscallNumber::ProcessLimit,
+            [u64::from(process.0), kind as u64, value],
+        )
+    }
 }

@@ -2,8 +2,8 @@
 
 use super::raw::call;
 use crate::OwnedHandle;
-use dragonet_abi::memory::{Advice, MapRequest, Protection, Vpte};
-use dragonet_abi::vmspace::{RunState, VMSPACE_CTL_RUN};
+use dragonet_abi::memory::{Advice, Inheritance, MapRequest, Protection, Vpte};
+use dragonet_abi::vmspace::{EntryInfo, RunState, VMSPACE_CTL_RUN};
 use dragonet_abi::{Errno, Handle, SyscallNumber};
 
 /// A new, empty vmspace.
@@ -138,4 +138,51 @@ pub fn vmspace_pwrite(vmspace: Handle, buffer: &[u8], address: u64) -> Result<us
     ];
     // SAFETY: the kernel only reads `buffer`; the memory written is another vmspace's.
     unsafe { call(SyscallNumber::VmspacePwrite, arguments) }.map(|count| count as usize)
+}
+
+/// Lists mappings of a vmspace from the one that contains `address` on, or the next; returns how many rows were written, 0 at
+/// the end. Go on at the end of the last one, also if there are fewer than `rows` has room for.
+///
+/// # Errors
+/// `EBADF`, `EPERM` (READ), `ENOMEM`, `EINTR` if this thread is being ended.
+pub fn vmspace_entries(vmspace: Handle, address: u64, rows: &mut [EntryInfo]) -> Result<usize, Errno> {
+    let arguments = [
+        u64::from(vmspace.0),
+        address,
+        rows.as_mut_ptr() as u64,
+        rows.len() as u64,
+    ];
+    // SAFETY: the kernel writes at most `rows.len()` records, any bit pattern of which is valid.
+    unsafe { call(SyscallNumber::VmspaceEntries, arguments) }.map(|count| count as usize)
+}
+
+/// Fills the empty vmspace `target` with a copy of `source`. Private memory is copied when one side writes to it.
+///
+/// # Errors
+/// `EBADF`, `EPERM` (READ and MANAGE on the source, MANAGE on the target), `EINVAL` if both are one, `EBUSY` if the target is not
+/// empty, `ENOMEM`.
+pub fn vmspace_fork(source: Handle, target: Handle) -> Result<(), Errno> {
+    // SAFETY: the source's contents stay as they are; a target with memory that somebody relies on is refused.
+    unsafe {
+        call(
+            SyscallNumber::VmspaceFork,
+            [u64::from(source.0), u64::from(target.0)],
+        )
+    }
+    .map(drop)
+}
+
+/// As `minherit`, for a vmspace.
+///
+/// # Errors
+/// `EBADF`, `EPERM` (MANAGE), and those of `minherit`.
+pub fn vmspace_minherit(
+    vmspace: Handle,
+    address: u64,
+    length: u64,
+    inheritance: Inheritance,
+) -> Result<(), Errno> {
+    let arguments = [u64::from(vmspace.0), address, length, inheritance as u64];
+    // SAFETY: the call changes no memory.
+    unsafe { call(SyscallNumber::VmspaceMinherit, arguments) }.map(drop)
 }

@@ -350,6 +350,7 @@ fn other_memory(fixture: &Fixture, cases: &mut Cases) {
             add(name, N::Madvise, &[address, length, advice], TOO_LARGE);
         }
         add(name, N::Mcontrol, &[address, length, 10, 0], TOO_LARGE);
+        add(name, N::Minherit, &[address, length, 2], TOO_LARGE);
         add(name, N::VmspaceMunmap, &[vmspace, address, length], TOO_LARGE);
         add(
             name,
@@ -361,6 +362,12 @@ fn other_memory(fixture: &Fixture, cases: &mut Cases) {
             name,
             N::VmspaceMcontrol,
             &[vmspace, address, length, 10, 0],
+            TOO_LARGE,
+        );
+        add(
+            name,
+            N::VmspaceMinherit,
+            &[vmspace, address, length, 2],
             TOO_LARGE,
         );
     }

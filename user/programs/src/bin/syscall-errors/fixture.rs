@@ -2,6 +2,7 @@
 
 use dragonet_abi::layout::{PAGE_SIZE, PLACEMENT_END, STACK_GUARD, STACK_STEP};
 use dragonet_abi::memory::{MapFlags, MapRequest, Protection};
+use dragonet_abi::process::LimitKind;
 use dragonet_abi::virtual_interrupt::InterruptFrame;
 use dragonet_abi::vmspace::RunState;
 use dragonet_abi::{Errno, Handle, Rights};
@@ -27,6 +28,14 @@ pub struct Fixture {
     pub destroyed_vmspace: OwnedHandle,
     /// This program's own vmspace, which has something to read and write.
     pub own_vmspace: OwnedHandle,
+    /// The same by another handle.
+    pub own_vmspace_too: OwnedHandle,
+    /// The same with only one of the rights that the source of a fork needs.
+    pub readable_vmspace: OwnedHandle,
+    pub managed_vmspace: OwnedHandle,
+    /// Empty vmspaces of processes that may have few pages, and few bytes of addresses.
+    pub few_pages: OwnedHandle,
+    pub few_addresses: OwnedHandle,
     /// Two pages.
     pub object: OwnedHandle,
     pub weak_object: OwnedHandle,
@@ -39,6 +48,8 @@ pub struct Fixture {
     pub closed: Handle,
     /// Four pages: the first is good, the second read-only, the third inaccessible, the fourth good.
     memory: Mapping,
+    /// The object.
+    shared: Mapping,
     /// A stack that has not grown.
     stack: Mapping,
     /// Address of a guard.
@@ -46,6 +57,9 @@ pub struct Fixture {
     /// Address of a good page that is followed by one where nothing is mapped.
     last: u64,
 }
+
+/// This program's own limits, which it cannot raise.
+pub const LIMIT: u64 = 1 << 44;
 
 impl Fixture {
     pub fn new() -> Result<Self, Errno> {
@@ -70,6 +84,10 @@ impl Fixture {
             .spawn()
             .map_err(|_| Errno::ENOENT)?;
         ended.wait()?;
+        for kind in [LimitKind::Memory, LimitKind::AddressSpace] {
+            syscall::process_limit(Handle::SELF_PROCESS, kind, LIMIT)?;
+        }
+        let own_vmspace = syscall::process_vmspace(Handle::SELF_PROCESS)?;
         Ok(Fixture {
             system,
             weak_system: syscall::handle_duplicate(system, none)?,
@@ -80,7 +98,18 @@ impl Fixture {
             weak_vmspace: vmspace.duplicate(none)?,
             vmspace,
             destroyed_vmspace,
-            own_vmspace: syscall::process_vmspace(Handle::SELF_PROCESS)?,
+            own_vmspace_too: syscall::process_vmspace(Handle::SELF_PROCESS)?,
+            readable_vmspace: own_vmspace.duplicate(Rights::READ)?,
+            managed_vmspace: own_vmspace.duplicate(Rights::MANAGE)?,
+            own_vmspace,
+            few_pages: limited(LimitKind::Memory, 2)?,
+            few_addresses: limited(LimitKind::AddressSpace, 2 * PAGE_SIZE)?,
+            shared: Mapping::of_object(
+                object.get(),
+                0,
+                2 * PAGE_SIZE,
+                Protection::READ | Protection::WRITE,
+            )?,
             weak_object: object.duplicate(none)?,
             read_only_object: object.duplicate(Rights::READ)?,
             object,
@@ -99,6 +128,11 @@ impl Fixture {
     /// Address of a page that may be read and written.
     pub const fn good(&self) -> u64 {
         self.memory.address()
+    }
+
+    /// Address of two pages that are shared.
+    pub const fn shared(&self) -> u64 {
+        self.shared.address()
     }
 
     /// Address of a page that may only be read.
@@ -156,6 +190,13 @@ impl Fixture {
 
 fn rights(handle: Handle) -> Result<Rights, Errno> {
     syscall::handle_info(handle).map(|info| Rights::from_bits_truncate(info.rights))
+}
+
+/// The vmspace of a process with a limit.
+fn limited(kind: LimitKind, limit: u64) -> Result<OwnedHandle, Errno> {
+    let process = syscall::process_create("limited")?;
+    syscall::process_limit(process.get(), kind, limit)?;
+    syscall::process_vmspace(process.get())
 }
 
 #[allow(unsafe_code)]

@@ -4,6 +4,7 @@ use crate::Cases;
 use crate::fixture::Fixture;
 use alloc::vec::Vec;
 use dragonet_abi::layout::PAGE_SIZE;
+use dragonet_abi::process::LIMIT_READ;
 use dragonet_abi::time::FOREVER;
 use dragonet_abi::vmspace::RunState;
 use dragonet_abi::{Errno, Handle, Rights, SyscallNumber as N};
@@ -191,6 +192,7 @@ fn takers(fixture: &Fixture) -> Vec<Taker> {
     add(N::ProcessKill, &[0, 1], 0, Some(object), process);
     add(N::ProcessWait, &[0, 0, good], 0, Some(object), process);
     add(N::ProcessVmspace, &[0], 0, Some(object), process);
+    add(N::ProcessLimit, &[0, 1, LIMIT_READ], 0, Some(object), process);
     let unstarted = u64::from(fixture.unstarted.get().0);
     add(
         N::ProcessGive,
@@ -242,6 +244,17 @@ fn takers(fixture: &Fixture) -> Vec<Taker> {
         Some(object),
         vmspace,
     );
+    add(
+        N::VmspaceMinherit,
+        &[0, 0x1_0000, 4096, 2],
+        0,
+        Some(object),
+        vmspace,
+    );
+    let own = u64::from(fixture.own_vmspace.get().0);
+    let empty = u64::from(fixture.few_pages.get().0);
+    add(N::VmspaceFork, &[0, empty], 0, Some(object), vmspace);
+    add(N::VmspaceFork, &[own, 0], 1, Some(object), vmspace);
     add(N::VmspacePread, &[0, good, 8, 0x1_0000], 0, Some(object), vmspace);
     add(
         N::VmspacePwrite,
@@ -250,6 +263,8 @@ fn takers(fixture: &Fixture) -> Vec<Taker> {
         Some(object),
         vmspace,
     );
+
+    add(N::VmspaceEntries, &[0, 0, good, 1], 0, Some(object), vmspace);
 
     add(
         N::ChannelCall,

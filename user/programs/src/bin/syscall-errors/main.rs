@@ -1,6 +1,6 @@
 //! `syscall-errors`: makes every wrong system call that can be thought of and checks that each gives the right errno.
 //!
-//! The cases are tables of plain numbers (`pointers`, `handles`, `arguments`); `fixture` makes the objects and addresses
+//! The cases are tables of plain numbers (`pointers`, `handles`, `arguments`, `forks`); `fixture` makes the objects and addresses
 //! that they need, `raw` makes the call. A case that the kernel lets through is a failure, not a crash of the test.
 #![no_std]
 #![no_main]
@@ -10,6 +10,7 @@ extern crate alloc;
 
 mod arguments;
 mod fixture;
+mod forks;
 mod handles;
 mod pointers;
 mod raw;
@@ -93,6 +94,7 @@ fn main(arguments: Arguments) -> ExitCode {
     pointers::add(&fixture, &mut cases);
     handles::add(&fixture, &mut cases);
     arguments::add(&fixture, &mut cases);
+    forks::add(&fixture, &mut cases);
 
     let filter = options.value('f').unwrap_or("");
     let mut checks = Checks::default();

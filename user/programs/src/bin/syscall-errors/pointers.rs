@@ -12,7 +12,7 @@ use dragonet_abi::process::{ProcessInfo, WaitStatus};
 use dragonet_abi::system::SystemInfo;
 use dragonet_abi::time::FOREVER;
 use dragonet_abi::virtual_interrupt::InterruptFrame;
-use dragonet_abi::vmspace::{RunState, VMSPACE_CTL_RUN};
+use dragonet_abi::vmspace::{EntryInfo, RunState, VMSPACE_CTL_RUN};
 use dragonet_abi::{Errno, SyscallNumber as N};
 
 /// A call with a pointer at one place of its arguments.
@@ -130,6 +130,14 @@ fn takers(fixture: &Fixture) -> Vec<Taker> {
         ),
         taker(N::VmspacePread, &[own, 0, 64, fixture.good()], 1, 64, true, 1),
         taker(N::VmspacePwrite, &[own, 0, 64, fixture.good()], 1, 64, false, 1),
+        taker(
+            N::VmspaceEntries,
+            &[own, 0, 0, 1],
+            2,
+            size_of::<EntryInfo>(),
+            true,
+            1,
+        ),
         taker(N::UmtxSleep, &[0, 0, 0], 0, 4, false, 4),
         taker(N::VirqReturn, &[0], 0, size_of::<InterruptFrame>(), false, 1),
         taker(N::ChannelCreate, &[0], 0, 8, true, 1),

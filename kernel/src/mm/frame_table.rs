@@ -1,16 +1,26 @@
-//! One link per frame of the machine, so that frames can be chained without a word of memory being allocated and without
-//! touching what is in them (a detached page table may still be walked by hardware).
+//! What is noted for every frame of the machine, beside it, so that what is in the frame is not touched (a detached page
+//! table may still be walked by hardware) and no memory is allocated.
+//!
+//! A frame is either in a chain, by its *link*, or in use; in use as a page of private memory it may have several owners, which its
+//! *share count* counts. The two lie in one cache line: who frees a page needs both.
 
 use super::{address_of, frame, number_of};
 use core::sync::atomic::{AtomicU32, Ordering};
+use frame_share::ShareCount;
 use spin::Once;
 use x86_64::PhysAddr;
 
-static LINKS: Once<&'static [AtomicU32]> = Once::new();
+/// Note about one frame. All zeroes are a valid one.
+struct Note {
+    link: AtomicU32,
+    shares: ShareCount,
+}
+
+static NOTES: Once<&'static [Note]> = Once::new();
 
 /// Frames that the table for frame numbers below `end` takes.
 pub(super) fn frames_needed(end: u32) -> u32 {
-    (u64::from(end) * size_of::<AtomicU32>() as u64).div_ceil(frame::SIZE) as u32
+    (u64::from(end) * size_of::<Note>() as u64).div_ceil(frame::SIZE) as u32
 }
 
 /// Puts the table for frame numbers below `end` at `table`.
@@ -19,18 +29,27 @@ pub(super) fn frames_needed(end: u32) -> u32 {
 /// 1. `frames_needed(end)` frames from `table` on are usable memory that nobody else uses, ever.
 /// 2. Called once.
 pub(super) unsafe fn init(table: PhysAddr, end: u32) {
-    let first: *mut AtomicU32 = super::physical::to_virtual(table).as_mut_ptr();
-    // SAFETY: the caller gives the memory for good; zeroes are valid atomics.
-    let links = unsafe {
+    let first: *mut Note = super::physical::to_virtual(table).as_mut_ptr();
+    // SAFETY: the caller gives the memory for good; zeroes are valid notes.
+    let notes = unsafe {
         core::ptr::write_bytes(first, 0, end as usize);
         core::slice::from_raw_parts(first, end as usize)
     };
-    LINKS.call_once(|| links);
+    NOTES.call_once(|| notes);
+}
+
+fn note(frame: u32) -> &'static Note {
+    &NOTES.get().expect("mm::init ran")[frame as usize]
 }
 
 /// The link of a frame. Whoever owns the frame owns its link.
 fn link(frame: u32) -> &'static AtomicU32 {
-    &LINKS.get().expect("mm::init ran")[frame as usize]
+    &note(frame).link
+}
+
+/// The share count of a frame.
+pub(super) fn shares(page: PhysAddr) -> &'static ShareCount {
+    &note(number_of(page)).shares
 }
 
 /// A stack of frames, chained by their links. It owns nothing by itself: who pushes gives up the frame, who pops has it.

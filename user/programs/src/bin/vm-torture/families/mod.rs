@@ -1,0 +1,36 @@
+//! The families of torture, one a file: a stage, those who change it, those who use it, and an oracle.
+//!
+//! Each is a function of a [`Team`]. Nothing is shared between teams, so that any of them run side by side.
+
+mod destroy;
+mod downgrade;
+mod entries;
+mod harvest;
+mod invalidation;
+mod mappings;
+mod remap;
+mod reuse;
+mod roots;
+mod switching;
+mod unmap;
+
+use crate::problem::Outcome;
+use crate::team::Team;
+
+/// A family: its name, and what plays it.
+pub type Family = (&'static str, fn(&mut Team) -> Outcome);
+
+/// All families.
+pub const ALL: [Family; 11] = [
+    ("invalidation", invalidation::play),
+    ("roots", roots::play),
+    ("remap", remap::play),
+    ("unmap", unmap::play),
+    ("downgrade", downgrade::play),
+    ("harvest", harvest::play),
+    ("reuse", reuse::play),
+    ("switching", switching::play),
+    ("destroy", destroy::play),
+    ("entries", entries::play),
+    ("mappings", mappings::play),
+];

@@ -1,0 +1,127 @@
+//! `vmbench`: what operations on memory and threads cost, in instructions and events, and whether nothing happens that must
+//! not.
+//!
+//! On one CPU whose ticks are instructions (QEMU with `--icount`, Bochs) it counts both; on several it counts the events of
+//! invalidations that reach other CPUs. `cargo xtask bench` runs it both ways and compares with the budgets.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+mod calls;
+mod fixture;
+mod mappings;
+mod meter;
+mod processors;
+mod virtual_tables;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use dragonet_abi::process::ThreadControl;
+use dragonet_abi::{Errno, Handle};
+use dragonet_programs::bench::{Row, WEIGHTS};
+use dragonet_programs::checks::Checks;
+use dragonet_programs::options::Syntax;
+use dragonet_programs::text::fault;
+use dragonet_rt::{Arguments, ExitCode, println, syscall, thread};
+use meter::Meter;
+
+dragonet_rt::main!(main);
+
+const HELP: &str = "\
+usage: vmbench [-y]
+
+Measures operations on memory and threads. On one CPU whose ticks are instructions (QEMU with
+--icount, Bochs) each row has instructions (I), events, modelled cycles, the goal and what Linux
+takes; on several CPUs it has the events of invalidations. Events: loads of CR3 (C), flushes of a page
+and of everything (T), IPIs (P), page faults (F). What must not happen at all is a failed test.
+  -y        only give way to other threads, until killed";
+
+const SYNTAX: Syntax = Syntax {
+    flags: "y",
+    ..Syntax::new(HELP)
+};
+
+fn main(arguments: Arguments) -> ExitCode {
+    let options = match SYNTAX.parse(&arguments) {
+        Ok(options) => options,
+        Err(status) => return status,
+    };
+    if options.has('y') {
+        loop {
+            thread::yield_now();
+        }
+    }
+    match run() {
+        Ok(status) => status,
+        Err(errno) => fault("measuring", errno),
+    }
+}
+
+/// What is measured, and what must be.
+#[derive(Default)]
+struct Results {
+    rows: Vec<Row>,
+    /// What happened how often, and how often it had to. Said at the end: printing makes other CPUs work.
+    expectations: Vec<(String, u64, u64)>,
+}
+
+impl Results {
+    /// Checks that an event happened exactly so often.
+    fn exactly(&mut self, name: &str, seen: u64, wanted: u64) {
+        self.expectations.push((String::from(name), seen, wanted));
+    }
+
+    /// Says whether everything happened as often as it had to.
+    fn check(&self) -> ExitCode {
+        let mut checks = Checks::default();
+        for (name, seen, wanted) in &self.expectations {
+            checks.report(name, seen == wanted, format_args!("{seen} instead of {wanted}"));
+        }
+        checks.finish()
+    }
+}
+
+fn run() -> Result<ExitCode, Errno> {
+    let cpus = syscall::system_info()?.cpus;
+    // On one CPU of several, so that counters and IPIs are those of this thread.
+    syscall::thread_control(Handle::SELF_THREAD, ThreadControl::SetAffinity, 1)?;
+    let meter = Meter::new(cpus)?;
+    println!(
+        "vmbench: {}, {cpus} CPUs, {} build, nothing is random",
+        processor(),
+        if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        }
+    );
+    let mut results = Results::default();
+    if cpus == 1 {
+        calls::measure(&meter, &mut results)?;
+        mappings::measure(&meter, &mut results)?;
+        virtual_tables::measure(&meter, &mut results)?;
+    } else {
+        processors::measure(&meter, &mut results, cpus)?;
+    }
+    print(&meter, &results.rows);
+    Ok(results.check())
+}
+
+fn print(meter: &Meter, rows: &[Row]) {
+    println!("{}", Row::titles());
+    rows.iter().for_each(|row| println!("{}", row.line()));
+    if meter.counts() {
+        println!("{WEIGHTS}");
+    } else {
+        println!("no instructions: the ticks of this machine do not count those of one CPU");
+    }
+}
+
+fn processor() -> String {
+    raw_cpuid::CpuId::new().get_processor_brand_string().map_or_else(
+        || String::from("unknown CPU"),
+        |name| String::from(name.as_str().trim()),
+    )
+}
