@@ -1,0 +1,134 @@
+//! The capabilities as text: what the CPU has, what guests use of it, and why there are none.
+
+use super::{Capabilities, EptVpid, FeatureControl, Support};
+use crate::Msr;
+use crate::controls::Group;
+use core::fmt;
+
+/// The report of one CPU: lines of text, the verdict first.
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'a>(pub &'a Capabilities);
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.support() {
+            Ok(support) => usable(f, &support)?,
+            Err(refusals) => {
+                writeln!(f, "guest mode: no")?;
+                for refusal in refusals.iter() {
+                    writeln!(f, "  because {refusal}")?;
+                }
+            }
+        }
+        self.firmware(f)?;
+        self.regions(f)?;
+        self.paging(f)?;
+        for group in Group::ALL {
+            self.controls(f, group)?;
+        }
+        for &msr in Msr::ALL {
+            match self.0.get(msr) {
+                Some(value) => writeln!(f, "{:<28} {value:#018x}", msr.name())?,
+                None => writeln!(f, "{:<28} none", msr.name())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn usable(f: &mut fmt::Formatter<'_>, support: &Support) -> fmt::Result {
+    writeln!(f, "guest mode: yes")?;
+    let flags = match support.accessed_dirty {
+        true => "by the CPU",
+        false => "emulated, the CPU has none",
+    };
+    writeln!(f, "  accessed and dirty flags: {flags}")?;
+    let tags = match support.invvpid {
+        Some(_) => "in use",
+        None => "not in use, the CPU has none or cannot drop one",
+    };
+    writeln!(f, "  tags of linear addresses (VPID): {tags}")
+}
+
+impl Report<'_> {
+    fn firmware(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.0.feature_control() {
+            FeatureControl::LockedWithVmx => "VMX on, locked",
+            FeatureControl::LockedWithoutVmx(_) => "VMX off, locked",
+            FeatureControl::Unlocked(_) => "not locked, the kernel turns VMX on",
+        };
+        writeln!(f, "firmware: {state}")
+    }
+
+    fn regions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let basic = self.0.basic();
+        writeln!(
+            f,
+            "regions: revision {:#x}, {} bytes, memory type {}, addresses of {} bits",
+            basic.revision(),
+            basic.region_size(),
+            basic.memory_type(),
+            basic.address_bits(&self.0.cpu),
+        )
+    }
+
+    fn paging(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = self.0.ept_vpid();
+        for (title, named) in [
+            (
+                "EPT",
+                [
+                    (EptVpid::FOUR_LEVELS, "4 levels"),
+                    (EptVpid::FIVE_LEVELS, "5 levels"),
+                    (EptVpid::WRITE_BACK, "write-back tables"),
+                    (EptVpid::ACCESSED_DIRTY, "accessed and dirty flags"),
+                    (EptVpid::PAGES_2M, "2 MiB pages"),
+                    (EptVpid::PAGES_1G, "1 GiB pages"),
+                    (EptVpid::EXECUTE_ONLY, "execute-only pages"),
+                ]
+                .as_slice(),
+            ),
+            (
+                "INVEPT",
+                &[
+                    (EptVpid::INVEPT_SINGLE, "single-context"),
+                    (EptVpid::INVEPT_ALL, "all-contexts"),
+                ],
+            ),
+            (
+                "INVVPID",
+                &[
+                    (EptVpid::INVVPID_ADDRESS, "individual-address"),
+                    (EptVpid::INVVPID_SINGLE, "single-context"),
+                    (EptVpid::INVVPID_ALL, "all-contexts"),
+                    (EptVpid::INVVPID_RETAINING_GLOBALS, "single-context-retaining-globals"),
+                ],
+            ),
+        ] {
+            write!(f, "{title}:")?;
+            let mut separator = " ";
+            for &(bit, name) in named {
+                if bits.contains(bit) {
+                    write!(f, "{separator}{name}")?;
+                    separator = ", ";
+                }
+            }
+            writeln!(f, "{}", if separator == " " { " none" } else { "" })?;
+        }
+        Ok(())
+    }
+
+    fn controls(&self, f: &mut fmt::Formatter<'_>, group: Group) -> fmt::Result {
+        let (allowed, name) = (self.0.allowed(group), group.name());
+        for (bits, state) in [
+            (allowed.may & !allowed.must, "can be set"),
+            (allowed.must & group.named(), "are always set"),
+            (group.named() & !allowed.may, "are absent"),
+        ] {
+            if bits != 0 {
+                writeln!(f, "{name} controls that {state}: {}", group.names(bits))?;
+            }
+        }
+        Ok(())
+    }
+}
