@@ -101,7 +101,10 @@ impl Report<'_> {
                     (EptVpid::INVVPID_ADDRESS, "individual-address"),
                     (EptVpid::INVVPID_SINGLE, "single-context"),
                     (EptVpid::INVVPID_ALL, "all-contexts"),
-                    (EptVpid::INVVPID_RETAINING_GLOBALS, "single-context-retaining-globals"),
+                    (
+                        EptVpid::INVVPID_RETAINING_GLOBALS,
+                        "single-context-retaining-globals",
+                    ),
                 ],
             ),
         ] {

@@ -61,10 +61,7 @@ impl Capabilities {
             basic.is_write_back(),
             Refusal::RegionMemoryType(basic.memory_type()),
         );
-        let secondary = may(
-            Group::Primary,
-            PrimaryControls::SECONDARY_CONTROLS.bits(),
-        );
+        let secondary = may(Group::Primary, PrimaryControls::SECONDARY_CONTROLS.bits());
         let has_ept = may(Group::Secondary, SecondaryControls::EPT.bits());
         demand(secondary, Refusal::NoSecondaryControls);
         if secondary {
@@ -111,10 +108,7 @@ impl Capabilities {
             invvpid: ept.invvpid().filter(|_| uses_vpid),
             preemption_timer_shift: may(Group::Pin, PinControls::PREEMPTION_TIMER.bits())
                 .then(|| self.misc().preemption_timer_shift()),
-            unrestricted_guest: may(
-                Group::Secondary,
-                SecondaryControls::UNRESTRICTED_GUEST.bits(),
-            ),
+            unrestricted_guest: may(Group::Secondary, SecondaryControls::UNRESTRICTED_GUEST.bits()),
         })
     }
 }

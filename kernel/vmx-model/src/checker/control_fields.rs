@@ -169,11 +169,7 @@ impl Check<'_> {
         );
         if self.secondary(SecondaryControls::VPID) {
             let tag = self.get(Field::Vpid);
-            self.demand(
-                tag != 0,
-                Field::Vpid,
-                rule(EXECUTION, "VPID 0 is the host's own"),
-            );
+            self.demand(tag != 0, Field::Vpid, rule(EXECUTION, "VPID 0 is the host's own"));
         }
         if self.secondary(SecondaryControls::PAGE_MODIFICATION_LOGGING) {
             self.demand_page(Field::PmlAddress, EXECUTION);

@@ -35,11 +35,7 @@ impl Check<'_> {
             rule(SECTION, "reserved bits are set"),
         );
         let Some(event) = self.injected_event() else {
-            self.demand(
-                false,
-                field,
-                rule(SECTION, "the event's kind is reserved"),
-            );
+            self.demand(false, field, rule(SECTION, "the event's kind is reserved"));
             return;
         };
         let (vector_fits, kind_exists) = match event.kind {
@@ -70,8 +66,8 @@ impl Check<'_> {
     }
 
     fn error_code(&mut self, event: Event) {
-        let real_mode = self.secondary(SecondaryControls::UNRESTRICTED_GUEST)
-            && self.get(Field::GuestCr0) & CR0_PE == 0;
+        let real_mode =
+            self.secondary(SecondaryControls::UNRESTRICTED_GUEST) && self.get(Field::GuestCr0) & CR0_PE == 0;
         let hardware = event.kind == EventKind::HardwareException && !real_mode;
         let expected = hardware && WITH_ERROR_CODE >> (event.vector & 31) & 1 != 0;
         let free = hardware

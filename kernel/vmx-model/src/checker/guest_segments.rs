@@ -56,12 +56,7 @@ const ES: Segment = segment!(GuestEsSelector, GuestEsBase, GuestEsLimit, GuestEs
 const FS: Segment = segment!(GuestFsSelector, GuestFsBase, GuestFsLimit, GuestFsRights);
 const GS: Segment = segment!(GuestGsSelector, GuestGsBase, GuestGsLimit, GuestGsRights);
 const TR: Segment = segment!(GuestTrSelector, GuestTrBase, GuestTrLimit, GuestTrRights);
-const LDTR: Segment = segment!(
-    GuestLdtrSelector,
-    GuestLdtrBase,
-    GuestLdtrLimit,
-    GuestLdtrRights
-);
+const LDTR: Segment = segment!(GuestLdtrSelector, GuestLdtrBase, GuestLdtrLimit, GuestLdtrRights);
 
 const fn privilege(rights: u64) -> u64 {
     rights >> 5 & 3
@@ -153,7 +148,10 @@ impl Check<'_> {
         let stack_is_wrong = !self.is_unrestricted() && stack_privilege != self.get(SS.selector) & RPL;
         let (fits, text) = match rights & TYPE {
             9 | 11 => (stack_is_wrong || own == stack_privilege, "DPL is not that of SS"),
-            13 | 15 => (stack_is_wrong || own <= stack_privilege, "DPL is above that of SS"),
+            13 | 15 => (
+                stack_is_wrong || own <= stack_privilege,
+                "DPL is above that of SS",
+            ),
             WRITABLE if self.is_unrestricted() => (own == 0, "DPL of a data segment is not 0"),
             _ => (false, "the type is not accessed code"),
         };
@@ -194,8 +192,7 @@ impl Check<'_> {
                 rule(SECTION, "DPL is not the selector's RPL"),
             );
         }
-        let real_mode =
-            self.get(Field::GuestCr0) & CR0_PE == 0 || self.get(CS.rights) & TYPE == WRITABLE;
+        let real_mode = self.get(Field::GuestCr0) & CR0_PE == 0 || self.get(CS.rights) & TYPE == WRITABLE;
         self.demand(
             !(self.is_unrestricted() && real_mode) || privilege(rights) == 0,
             SS.rights,
@@ -236,11 +233,7 @@ impl Check<'_> {
             TR.rights,
             rule(SECTION, "the type is not a busy task state segment"),
         );
-        self.demand(
-            rights & UNUSABLE == 0,
-            TR.rights,
-            rule(SECTION, "TR is unusable"),
-        );
+        self.demand(rights & UNUSABLE == 0, TR.rights, rule(SECTION, "TR is unusable"));
         self.demand(
             selector & LOCAL == 0,
             TR.selector,
@@ -269,7 +262,11 @@ impl Check<'_> {
     fn virtual_8086_segment(&mut self, segment: Segment) {
         let selector = self.get(segment.selector);
         let fields = [
-            (segment.base, selector << 4, "the base is not the selector times 16"),
+            (
+                segment.base,
+                selector << 4,
+                "the base is not the selector times 16",
+            ),
             (segment.limit, 0xffff, "the limit is not FFFFH"),
             (
                 segment.rights,

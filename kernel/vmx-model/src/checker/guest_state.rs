@@ -58,7 +58,10 @@ impl Check<'_> {
         self.demand(
             state == ACTIVE || !blocked,
             field,
-            rule(SECTION, "interrupts are blocked by STI or MOV SS in a state that is not active"),
+            rule(
+                SECTION,
+                "interrupts are blocked by STI or MOV SS in a state that is not active",
+            ),
         );
         if let Some(event) = self.injected_event() {
             self.demand(
@@ -126,7 +129,10 @@ impl Check<'_> {
         self.demand(
             pending & PENDING_RTM == 0 || pending & (PENDING_ENABLED | 0xf) == PENDING_ENABLED,
             field,
-            rule(SECTION, "RTM without \"enabled breakpoint\", or with a breakpoint"),
+            rule(
+                SECTION,
+                "RTM without \"enabled breakpoint\", or with a breakpoint",
+            ),
         );
         let blocked = self.get(Field::GuestInterruptibility) & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS) != 0;
         if blocked || self.get(Field::GuestActivity) == HALTED {
@@ -149,7 +155,10 @@ impl Check<'_> {
                     && link & 0xfff == 0
                     && self.cpu().is_physical(link),
             Field::VmcsLinkPointer,
-            rule(SECTION, "it is not FFFFFFFF_FFFFFFFFH, and there is nothing to link"),
+            rule(
+                SECTION,
+                "it is not FFFFFFFF_FFFFFFFFH, and there is nothing to link",
+            ),
         );
     }
 

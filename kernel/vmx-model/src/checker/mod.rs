@@ -31,7 +31,11 @@ pub fn check(vmcs: &(impl Vmcs + ?Sized), capabilities: &Capabilities) -> Compla
         controls: ControlSet::from_groups(|group| vmcs.read(group.field()) as u32),
         complaints: Complaints::new(),
     };
-    if !check.controls.primary.contains(PrimaryControls::SECONDARY_CONTROLS) {
+    if !check
+        .controls
+        .primary
+        .contains(PrimaryControls::SECONDARY_CONTROLS)
+    {
         // The field may not exist, and counts as 0 (27.2.1.1).
         check.controls.secondary = SecondaryControls::empty();
     }
@@ -65,7 +69,7 @@ const fn rule(section: &'static str, text: &'static str) -> Rule {
 
 impl Check<'_> {
     fn get(&self, field: Field) -> u64 {
-        (self.read)(field)
+        (self.read)(field) & field.width().mask()
     }
 
     fn cpu(&self) -> &Cpu {

@@ -102,9 +102,17 @@ impl ExitKind {
                 A::Exception,
             ),
             R::ExternalInterrupt => (true, "an interrupt of the host", A::Host),
-            R::TripleFault => (false, "every exception exits before it is delivered", A::EndProcess),
+            R::TripleFault => (
+                false,
+                "every exception exits before it is delivered",
+                A::EndProcess,
+            ),
             R::Init => (false, "no CPU sends INIT to one that runs", A::EndProcess),
-            R::StartupIpi => (false, "the guest is never in the wait-for-SIPI state", A::EndProcess),
+            R::StartupIpi => (
+                false,
+                "the guest is never in the wait-for-SIPI state",
+                A::EndProcess,
+            ),
             R::IoSmi | R::OtherSmi | R::Rsm => (false, SMM, A::EndProcess),
             R::InterruptWindow
             | R::NmiWindow
