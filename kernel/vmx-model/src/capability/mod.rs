@@ -19,7 +19,7 @@ pub use difference::Difference;
 pub use ept_vpid::{EptVpid, Invept, InveptTypes, Invvpid, InvvpidTypes};
 pub use feature_control::FeatureControl;
 pub use fixed_bits::FixedBits;
-pub(crate) use fixed_bits::{CR0_PE, CR0_PG, CR0_WP, CR4_CET, CR4_PAE, CR4_PCIDE};
+pub(crate) use fixed_bits::{CR0_PE, CR0_PG, CR0_WP, CR4_CET, CR4_PAE};
 pub use misc::Misc;
 pub use refusal::{Refusal, Refusals};
 pub use report::Report;

@@ -1,8 +1,8 @@
 //! The rules for VM entries (SDM 3C chapter 27), applied to the contents of a VMCS: which field is wrong, and by which rule.
 //!
 //! The CPU says only that an entry failed: error 7 (control fields), error 8 (host state) or exit 33 (guest state). [`check`] names the
-//! field. It knows the rules for everything that a 64-bit guest on a 64-bit host may use without features that this kernel never
-//! turns on (APIC virtualization, posted interrupts, shadowing, CET, tracing); controls for those get a complaint of their own.
+//! field. It knows the rules for a guest in IA-32e mode on a host in IA-32e mode. Left out is what this kernel never has: guests in other
+//! modes (27.3.1.6 and the rules for virtual-8086 mode), unrestricted guests, posted interrupts, SMM monitors, tracing.
 
 mod complaint;
 mod control_fields;

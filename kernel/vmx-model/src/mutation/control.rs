@@ -1,12 +1,11 @@
-//! Broken control fields (SDM 3C 27.2.1): VMfail with error 7.
+//! Broken VM-execution control fields (SDM 3C 27.2.1.1): VMfail with error 7.
 
 use super::{Change, Mutation, beyond_physical, can, demanded, forbidden};
 use crate::Field;
 use crate::capability::EptVpid;
 use crate::checker::Failure;
 use crate::controls::{
-    EntryControls, ExitControls, Group, PinControls as Pin, PrimaryControls as Primary,
-    SecondaryControls as Secondary,
+    Group, PinControls as Pin, PrimaryControls as Primary, SecondaryControls as Secondary,
 };
 
 const fn control(name: &'static str, field: Field, change: Change) -> Mutation {
@@ -24,7 +23,7 @@ const PML: u32 = Secondary::PAGE_MODIFICATION_LOGGING.bits();
 const WITHOUT_EPT: u64 = !bits32(Secondary::EPT.bits());
 
 /// VM-execution controls.
-pub(super) const EXECUTION: &[Mutation] = &[
+pub(super) const MUTATIONS: &[Mutation] = &[
     control(
         "clear a pin-based control that must be 1",
         Field::PinControls,
@@ -112,6 +111,18 @@ pub(super) const EXECUTION: &[Mutation] = &[
     )
     .when(|c, _| can(c, Group::Secondary, Secondary::VIRTUAL_INTERRUPT_DELIVERY.bits())),
     control(
+        "interrupt delivery without interrupt exiting",
+        Field::PinControls,
+        |old, _| old & !bits32(Pin::EXTERNAL_INTERRUPT_EXITING.bits()),
+    )
+    .after(&[
+        TPR_SHADOW,
+        (Field::SecondaryControls, |old, _| {
+            old | bits32(Secondary::VIRTUAL_INTERRUPT_DELIVERY.bits())
+        }),
+    ])
+    .when(|c, _| can(c, Group::Secondary, Secondary::VIRTUAL_INTERRUPT_DELIVERY.bits())),
+    control(
         "APIC-access page that is not aligned",
         Field::ApicAccessAddress,
         |_, _| 0x20,
@@ -153,6 +164,12 @@ pub(super) const EXECUTION: &[Mutation] = &[
         |old, _| old | 1 << 6,
     )
     .when(|c, _| !c.ept_vpid().contains(EptVpid::ACCESSED_DIRTY)),
+    control(
+        "shadow-stack control that the CPU does not have",
+        Field::EptPointer,
+        |old, _| old | 1 << 7,
+    )
+    .when(|c, _| !c.ept_vpid().contains(EptVpid::SUPERVISOR_SHADOW_STACK)),
     control("the host's VPID", Field::Vpid, |_, _| 0)
         .when(|_, setting| setting.secondary.contains(Secondary::VPID)),
     control(
@@ -200,158 +217,4 @@ pub(super) const EXECUTION: &[Mutation] = &[
         old | bits32(Secondary::VM_FUNCTIONS.bits())
     })])
     .when(|c, _| can(c, Group::Secondary, Secondary::VM_FUNCTIONS.bits())),
-];
-
-/// The place of the last entry of an MSR list.
-fn last_entry(_: u64, capabilities: &crate::Capabilities) -> u64 {
-    beyond_physical(capabilities).wrapping_sub(16)
-}
-
-/// VM-exit and VM-entry controls and MSR lists.
-pub(super) const LISTS: &[Mutation] = &[
-    control(
-        "clear an exit control that must be 1",
-        Field::ExitControls,
-        |old, c| old & !demanded(c, Group::Exit),
-    ),
-    control(
-        "set an exit control that must be 0",
-        Field::ExitControls,
-        |old, c| old | forbidden(c, Group::Exit),
-    ),
-    control(
-        "save a preemption timer that is off",
-        Field::ExitControls,
-        |old, _| old | bits32(ExitControls::SAVE_PREEMPTION_TIMER.bits()),
-    )
-    .when(|c, _| can(c, Group::Exit, ExitControls::SAVE_PREEMPTION_TIMER.bits())),
-    control(
-        "exit MSR-store list that is not aligned",
-        Field::ExitMsrStoreAddress,
-        |_, _| 0x1008,
-    )
-    .after(&[(Field::ExitMsrStoreCount, |_, _| 1)]),
-    control(
-        "exit MSR-store list that ends too high",
-        Field::ExitMsrStoreCount,
-        |_, _| 2,
-    )
-    .after(&[
-        (Field::ExitMsrStoreAddress, last_entry),
-        (Field::ExitMsrStoreCount, |_, _| 1),
-    ]),
-    control(
-        "exit MSR-load list that is not aligned",
-        Field::ExitMsrLoadAddress,
-        |_, _| 0x1001,
-    )
-    .after(&[(Field::ExitMsrLoadCount, |_, _| 1)]),
-    control(
-        "exit MSR-load list too high",
-        Field::ExitMsrLoadAddress,
-        |_, c| beyond_physical(c),
-    )
-    .after(&[(Field::ExitMsrLoadCount, |_, _| 1)]),
-    control(
-        "clear an entry control that must be 1",
-        Field::EntryControls,
-        |old, c| old & !demanded(c, Group::Entry),
-    ),
-    control(
-        "set an entry control that must be 0",
-        Field::EntryControls,
-        |old, c| old | forbidden(c, Group::Entry),
-    ),
-    control(
-        "deactivate a dual-monitor treatment",
-        Field::EntryControls,
-        |old, _| old | bits32(EntryControls::DEACTIVATE_DUAL_MONITOR.bits()),
-    )
-    .when(|c, _| can(c, Group::Entry, EntryControls::DEACTIVATE_DUAL_MONITOR.bits())),
-    control(
-        "entry MSR-load list that is not aligned",
-        Field::EntryMsrLoadAddress,
-        |_, _| 0x1004,
-    )
-    .after(&[(Field::EntryMsrLoadCount, |_, _| 1)]),
-    control(
-        "entry MSR-load list that ends too high",
-        Field::EntryMsrLoadCount,
-        |_, _| 2,
-    )
-    .after(&[
-        (Field::EntryMsrLoadAddress, last_entry),
-        (Field::EntryMsrLoadCount, |_, _| 1),
-    ]),
-];
-
-const UNDEFINED_OPCODE: u64 = 0x8000_0306;
-const GENERAL_PROTECTION: u64 = 0x8000_0b0d;
-const BREAKPOINT: u64 = 0x8000_0603;
-
-/// Event injection.
-pub(super) const INJECTION: &[Mutation] = &[
-    control(
-        "event of a reserved kind",
-        Field::EntryInterruptionInfo,
-        |_, _| 0x8000_0120,
-    ),
-    control("NMI of another vector", Field::EntryInterruptionInfo, |_, _| {
-        0x8000_0203
-    }),
-    control(
-        "exception of a vector above 31",
-        Field::EntryInterruptionInfo,
-        |_, _| 0x8000_0320,
-    ),
-    control(
-        "monitor trap flag with a vector",
-        Field::EntryInterruptionInfo,
-        |_, _| 0x8000_0701,
-    )
-    .when(|c, _| can(c, Group::Primary, Primary::MONITOR_TRAP_FLAG.bits())),
-    control(
-        "reserved bit in an event",
-        Field::EntryInterruptionInfo,
-        |_, _| UNDEFINED_OPCODE | 1 << 12,
-    ),
-    control(
-        "error code for an undefined opcode",
-        Field::EntryInterruptionInfo,
-        |_, _| UNDEFINED_OPCODE | 1 << 11,
-    )
-    .when(|c, _| !c.basic().allows_any_error_code()),
-    control(
-        "no error code for a general-protection fault",
-        Field::EntryInterruptionInfo,
-        |_, _| GENERAL_PROTECTION & !(1 << 11),
-    )
-    .when(|c, _| !c.basic().allows_any_error_code()),
-    control(
-        "error code for a software exception",
-        Field::EntryInterruptionInfo,
-        |_, _| BREAKPOINT | 1 << 11,
-    )
-    .after(&[(Field::EntryInstructionLength, |_, _| 1)]),
-    control(
-        "error code of more than 16 bits",
-        Field::EntryExceptionErrorCode,
-        |_, _| 1 << 16,
-    )
-    .after(&[(Field::EntryInterruptionInfo, |_, _| GENERAL_PROTECTION)]),
-    control(
-        "instruction of 16 bytes",
-        Field::EntryInstructionLength,
-        |_, _| 16,
-    )
-    .after(&[
-        (Field::EntryInterruptionInfo, |_, _| BREAKPOINT),
-        (Field::EntryInstructionLength, |_, _| 1),
-    ]),
-    control("instruction of no bytes", Field::EntryInstructionLength, |_, _| 0)
-        .after(&[
-            (Field::EntryInterruptionInfo, |_, _| BREAKPOINT),
-            (Field::EntryInstructionLength, |_, _| 1),
-        ])
-        .when(|c, _| !c.misc().injects_length_zero()),
 ];

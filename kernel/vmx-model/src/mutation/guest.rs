@@ -4,7 +4,7 @@ use super::{Change, Mutation, NOT_CANONICAL, beyond_physical, can};
 use crate::Field;
 use crate::capability::FixedBits;
 use crate::checker::Failure;
-use crate::controls::{EntryControls, Group};
+use crate::controls::{EntryControls, Group, PinControls};
 
 const fn guest(name: &'static str, field: Field, change: Change) -> Mutation {
     Mutation::new(Failure::GuestState, name, field, change)
@@ -36,6 +36,14 @@ pub(super) const REGISTERS: &[Mutation] = &[
         old | beyond_physical(c)
     }),
     guest("guest CR3 with bit 63", Field::GuestCr3, |old, _| old | 1 << 63),
+    guest(
+        "guest CR4 with CET while CR0.WP is 0",
+        Field::GuestCr0,
+        |old, _| old & !(1 << 16),
+    )
+    .after(&[(Field::GuestCr4, |old, _| old | 1 << 23)])
+    .blames(Field::GuestCr4)
+    .when(|c, _| c.cr4().may & 1 << 23 != 0),
     guest("guest DR7 with bit 32", Field::GuestDr7, |old, _| old | 1 << 32),
     guest(
         "reserved bit in the guest's DEBUGCTL",
@@ -202,20 +210,40 @@ pub(super) const STATE: &[Mutation] = &[
         "reserved bit 63 in pending debug exceptions",
         Field::GuestPendingDebug,
         |_, _| 1 << 63,
-    ),
+    )
+    .unchecked_by_bochs(),
     guest(
         "single step pending without TF while blocked",
         Field::GuestPendingDebug,
         |_, _| 1 << 14,
     )
-    .after(&[BLOCKED_BY_MOV_SS]),
+    .after(&[BLOCKED_BY_MOV_SS])
+    .unchecked_by_bochs(),
     guest(
         "TF without a single step pending while blocked",
         Field::GuestRflags,
         |old, _| old | RFLAGS_TF,
     )
     .after(&[BLOCKED_BY_MOV_SS])
-    .blames(Field::GuestPendingDebug),
+    .blames(Field::GuestPendingDebug)
+    .unchecked_by_bochs(),
+    guest(
+        "virtual NMI injected while blocked",
+        Field::GuestInterruptibility,
+        |_, _| 8,
+    )
+    .after(&[
+        (Field::PinControls, |old, _| {
+            old | PinControls::VIRTUAL_NMIS.bits() as u64
+        }),
+        NMI,
+    ])
+    .unchecked_by_bochs(),
+    guest(
+        "transaction pending without a breakpoint",
+        Field::GuestPendingDebug,
+        |_, _| 1 << 16,
+    ),
     guest(
         "link pointer that is not aligned",
         Field::VmcsLinkPointer,

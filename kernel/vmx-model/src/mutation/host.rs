@@ -32,6 +32,12 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         old | 1 << c.cr4().may.trailing_ones()
     }),
     host("host CR4 with bit 63", Field::HostCr4, |old, _| old | 1 << 63),
+    host("host CR4 with CET while CR0.WP is 0", Field::HostCr0, |old, _| {
+        old & !(1 << 16)
+    })
+    .after(&[(Field::HostCr4, |old, _| old | 1 << 23)])
+    .blames(Field::HostCr4)
+    .when(|c, _| c.cr4().may & 1 << 23 != 0),
     host("host CR3 beyond physical memory", Field::HostCr3, |old, c| {
         old | beyond_physical(c)
     }),

@@ -99,6 +99,22 @@ fn any_error_code_is_injected_where_the_cpu_says_so() {
     assert!(check(&image, &SKYLAKE_X.capabilities()).blame(Field::EntryInterruptionInfo));
 }
 
+#[test]
+fn a_guest_at_cpl_0_may_run_conforming_code_of_its_level_only() {
+    let (capabilities, mut image) = reference();
+    image.set(Field::GuestCsSelector, 0x08);
+    image.set(Field::GuestCsRights, 0xa09f);
+    image.set(Field::GuestSsSelector, 0x10);
+    image.set(Field::GuestSsRights, 0xc093);
+    assert!(check(&image, &capabilities).is_empty());
+    image.set(Field::GuestCsRights, 0xa0bf);
+    let complaints = check(&image, &capabilities);
+    assert_eq!(
+        complaints.to_string(),
+        "guest CS access rights = 0xa0bf: DPL is above that of SS (SDM 3C 27.3.1.2)\n"
+    );
+}
+
 proptest! {
     /// Whatever is in a VMCS, the checker comes to an end, and an image with complaints has a way of failing.
     #[test]
