@@ -40,6 +40,10 @@ impl Capabilities {
     ///
     /// # Errors
     /// Every reason why there can be none.
+    #[expect(
+        clippy::result_large_err,
+        reason = "asked once at boot, and nothing here allocates"
+    )]
     pub fn support(&self) -> Result<Support, Refusals> {
         let mut refusals = ArrayVec::new();
         let mut demand = |satisfied: bool, refusal| {

@@ -37,7 +37,8 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     })
     .after(&[(Field::HostCr4, |old, _| old | 1 << 23)])
     .blames(Field::HostCr4)
-    .when(|c, _| c.cr4().may & 1 << 23 != 0),
+    .when(|c, _| c.cr4().may & 1 << 23 != 0)
+    .unchecked_by_bochs(),
     host("host CR3 beyond physical memory", Field::HostCr3, |old, c| {
         old | beyond_physical(c)
     }),

@@ -183,6 +183,25 @@ fn instructions_of_vmx_are_undefined_for_guests_and_unknown_exits_end_them() {
     assert_eq!(of_reason(None), Action::EndProcess);
 }
 
+/// Seen in Bochs 2.7 with the reference VMCS and one instruction at CPL 3: these exit, the others are exceptions or run.
+#[test]
+fn exits_that_were_seen_at_cpl_3_are_possible() {
+    let seen = [
+        10, 18, 20, 24, 26, 23, 25, 19, 21, 22, 27, 50, 53, 29, 55, 46, 47, 48, 0, 1,
+    ];
+    for number in seen {
+        assert!(
+            ExitKind::of(Reason::from_number(number).expect("it exists")).possible,
+            "exit {number}"
+        );
+    }
+    for action in
+        [Reason::MovDr, Reason::Xsetbv, Reason::GdtrIdtrAccess].map(|reason| of_reason(Some(reason)))
+    {
+        assert_eq!(action, Action::GeneralProtection);
+    }
+}
+
 #[test]
 fn the_table_says_off_only_of_controls_that_are_off() {
     let exits = [
