@@ -65,17 +65,7 @@ pub const WANTED: ControlSet = ControlSet {
 /// field of their own.
 pub const HARMLESS: ControlSet = ControlSet {
     pin: PinControls::empty(),
-    primary: PrimaryControls::HLT_EXITING
-        .union(PrimaryControls::INVLPG_EXITING)
-        .union(PrimaryControls::MWAIT_EXITING)
-        .union(PrimaryControls::RDPMC_EXITING)
-        .union(PrimaryControls::CR3_LOAD_EXITING)
-        .union(PrimaryControls::CR3_STORE_EXITING)
-        .union(PrimaryControls::CR8_LOAD_EXITING)
-        .union(PrimaryControls::CR8_STORE_EXITING)
-        .union(PrimaryControls::MOV_DR_EXITING)
-        .union(PrimaryControls::UNCONDITIONAL_IO_EXITING)
-        .union(PrimaryControls::MONITOR_EXITING),
+    primary: WANTED.primary,
     secondary: SecondaryControls::DESCRIPTOR_TABLE_EXITING
         .union(SecondaryControls::WBINVD_EXITING)
         .union(SecondaryControls::CONCEAL_FROM_PT),

@@ -228,14 +228,15 @@ fn the_report_says_what_is_there_and_why_not() {
         "(VPID): in use",
         "firmware: VMX on, locked",
         "regions: revision 0x2b, 4096 bytes, memory type 6, addresses of 40 bits",
-        "EPT: 4 levels, write-back tables, 2 MiB pages, execute-only pages",
-        "INVEPT: single-context, all-contexts",
-        "secondary controls that are absent: unrestricted guest,",
+        "EPT:\n    4 levels, write-back tables, 2 MiB pages, execute-only pages\n",
+        "INVEPT:\n    single-context, all-contexts\n",
+        "secondary controls that are absent:\n    unrestricted guest, APIC-register virtualization,\n    virtual-interrupt delivery, ",
         "IA32_VMX_VMFUNC              none",
         "IA32_FEATURE_CONTROL         0x0000000000000005",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }
+    assert!(text.lines().all(|line| line.len() <= 80), "{text}");
     let text = Report(&PENRYN_T9600.capabilities()).to_string();
     assert!(
         text.starts_with("guest mode: no\n  because the CPU has no extended page tables (EPT)\n"),

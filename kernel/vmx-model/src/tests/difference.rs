@@ -2,7 +2,7 @@
 
 use super::recorded::{self, ICELAKE_U, LYNNFIELD_750, SANDY_BRIDGE_2600K, SKYLAKE_X};
 use crate::Msr;
-use crate::capability::Capabilities;
+use crate::capability::{Capabilities, check_alike};
 
 fn texts(first: &Capabilities, second: &Capabilities) -> Vec<String> {
     first
@@ -56,4 +56,21 @@ fn a_lock_that_can_still_be_set_is_no_difference() {
         texts(&locked, &SKYLAKE_X.with(&[(Msr::FeatureControl, 1)])),
         ["IA32_FEATURE_CONTROL: 0x5 and 0x1"]
     );
+}
+
+#[test]
+fn a_cpu_that_differs_from_the_others_is_refused_with_the_difference() {
+    let (first, other) = (SKYLAKE_X.capabilities(), ICELAKE_U.capabilities());
+    assert_eq!(check_alike(&first, []), Ok(()));
+    assert_eq!(
+        check_alike(&first, [(1, Some(&first)), (2, Some(&first))]),
+        Ok(())
+    );
+    let refused = check_alike(&first, [(1, Some(&first)), (2, Some(&other)), (3, None)]).expect_err("CPU 2");
+    assert_eq!(
+        refused.to_string(),
+        "CPU 2 differs from the first one in IA32_VMX_BASIC: 0xd810000000002b and 0xd8100000000004"
+    );
+    let refused = check_alike(&first, [(3, None)]).expect_err("CPU 3");
+    assert_eq!(refused.to_string(), "CPU 3 has no VMX, and the first one has");
 }
