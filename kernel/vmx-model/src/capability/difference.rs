@@ -1,6 +1,6 @@
 //! In what two CPUs differ. Guest threads move between CPUs, and a VMCS is filled for one set of capabilities.
 
-use super::Capabilities;
+use super::{Capabilities, Refusal};
 use crate::Msr;
 use crate::controls::Group;
 use core::fmt;
@@ -59,6 +59,25 @@ impl Capabilities {
             difference.first != difference.second && !locks_only
         })
     }
+}
+
+/// Checks that the other CPUs are like the first one. They come with their numbers, and `None` for one without VMX.
+///
+/// # Errors
+/// [`Refusal::CpuDiffers`] for the first that is not, with the first difference.
+pub fn check_alike<'a>(
+    first: &Capabilities,
+    others: impl IntoIterator<Item = (u32, Option<&'a Capabilities>)>,
+) -> Result<(), Refusal> {
+    for (cpu, other) in others {
+        let Some(other) = other else {
+            return Err(Refusal::CpuDiffers(cpu, None));
+        };
+        if let Some(difference) = first.differences(other).next() {
+            return Err(Refusal::CpuDiffers(cpu, Some(difference)));
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Display for Difference {

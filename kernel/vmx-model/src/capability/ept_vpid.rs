@@ -90,8 +90,9 @@ impl EptVpid {
     #[must_use]
     pub fn invvpid(self) -> Option<InvvpidTypes> {
         let types = InvvpidTypes(self);
-        (self.contains(Self::INVVPID) && (types.has(Invvpid::SingleContext) || types.has(Invvpid::AllContexts)))
-            .then_some(types)
+        (self.contains(Self::INVVPID)
+            && (types.has(Invvpid::SingleContext) || types.has(Invvpid::AllContexts)))
+        .then_some(types)
     }
 }
 

@@ -8,8 +8,6 @@ pub(crate) const CR0_WP: u64 = 1 << 16;
 pub(crate) const CR0_PG: u64 = 1 << 31;
 /// CR4.PAE.
 pub(crate) const CR4_PAE: u64 = 1 << 5;
-/// CR4.PCIDE.
-pub(crate) const CR4_PCIDE: u64 = 1 << 17;
 /// CR4.CET.
 pub(crate) const CR4_CET: u64 = 1 << 23;
 

@@ -1,8 +1,8 @@
 //! What a CPU and its firmware allow: decoding of the capability registers, whether that is enough for guest threads, why not,
 //! and in what two CPUs differ.
 //!
-//! The kernel calls [`Capabilities::read`] on every CPU and [`Capabilities::support`] on one, and refuses guest mode with the reasons that
-//! it gets, or with the [`Difference`]s of a CPU from the others. The shell's `vmm` prints [`Report`].
+//! The kernel calls [`Capabilities::read`] on every CPU, [`check_alike`] with all of them and [`Capabilities::support`] on one, and refuses
+//! guest mode with the [`Refusal`]s that it gets. The shell's `vmm` prints [`Report`].
 
 mod basic;
 mod difference;
@@ -15,11 +15,11 @@ mod report;
 mod support;
 
 pub use basic::{Basic, RegionError};
-pub use difference::Difference;
+pub use difference::{Difference, check_alike};
 pub use ept_vpid::{EptVpid, Invept, InveptTypes, Invvpid, InvvpidTypes};
 pub use feature_control::FeatureControl;
 pub use fixed_bits::FixedBits;
-pub(crate) use fixed_bits::{CR0_PE, CR0_PG, CR0_WP, CR4_CET, CR4_PAE, CR4_PCIDE};
+pub(crate) use fixed_bits::{CR0_PE, CR0_PG, CR0_WP, CR4_CET, CR4_PAE};
 pub use misc::Misc;
 pub use refusal::{Refusal, Refusals};
 pub use report::Report;

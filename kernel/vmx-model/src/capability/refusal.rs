@@ -1,5 +1,6 @@
 //! Why there is no guest mode.
 
+use super::Difference;
 use crate::controls::Missing;
 use arrayvec::ArrayVec;
 use core::fmt;
@@ -33,11 +34,13 @@ pub enum Refusal {
     No64BitGuest,
     /// Other controls that guests need do not have the setting.
     Controls(Missing),
+    /// A CPU, by number, has no VMX or differs from the first one: guest threads move between CPUs.
+    CpuDiffers(u32, Option<Difference>),
 }
 
 /// The reasons, at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusals(pub(super) ArrayVec<Refusal, 13>);
+pub struct Refusals(pub(super) ArrayVec<Refusal, 12>);
 
 impl Refusals {
     /// The reasons in the order of the boot path.
@@ -76,6 +79,10 @@ impl fmt::Display for Refusal {
             Refusal::No64BitHost => f.write_str("exits cannot return to 64-bit mode"),
             Refusal::No64BitGuest => f.write_str("guests cannot be in 64-bit mode"),
             Refusal::Controls(missing) => write!(f, "guests need other controls: {missing}"),
+            Refusal::CpuDiffers(cpu, None) => write!(f, "CPU {cpu} has no VMX, and the first one has"),
+            Refusal::CpuDiffers(cpu, Some(difference)) => {
+                write!(f, "CPU {cpu} differs from the first one in {difference}")
+            }
         }
     }
 }

@@ -5,6 +5,9 @@ use crate::Msr;
 use crate::controls::Group;
 use core::fmt;
 
+/// Columns of a terminal.
+const COLUMNS: usize = 80;
+
 /// The report of one CPU: lines of text, the verdict first.
 #[derive(Clone, Copy, Debug)]
 pub struct Report<'a>(pub &'a Capabilities);
@@ -101,19 +104,15 @@ impl Report<'_> {
                     (EptVpid::INVVPID_ADDRESS, "individual-address"),
                     (EptVpid::INVVPID_SINGLE, "single-context"),
                     (EptVpid::INVVPID_ALL, "all-contexts"),
-                    (EptVpid::INVVPID_RETAINING_GLOBALS, "single-context-retaining-globals"),
+                    (
+                        EptVpid::INVVPID_RETAINING_GLOBALS,
+                        "single-context-retaining-globals",
+                    ),
                 ],
             ),
         ] {
-            write!(f, "{title}:")?;
-            let mut separator = " ";
-            for &(bit, name) in named {
-                if bits.contains(bit) {
-                    write!(f, "{separator}{name}")?;
-                    separator = ", ";
-                }
-            }
-            writeln!(f, "{}", if separator == " " { " none" } else { "" })?;
+            let names = named.iter().filter(|&&(bit, _)| bits.contains(bit));
+            list(f, format_args!("{title}:"), names.map(|&(_, name)| name))?;
         }
         Ok(())
     }
@@ -126,9 +125,38 @@ impl Report<'_> {
             (group.named() & !allowed.may, "are absent"),
         ] {
             if bits != 0 {
-                writeln!(f, "{name} controls that {state}: {}", group.names(bits))?;
+                let names = (0..32).filter(|bit| bits >> bit & 1 != 0);
+                list(
+                    f,
+                    format_args!("{name} controls that {state}:"),
+                    names.filter_map(|bit| group.bit_name(bit)),
+                )?;
             }
         }
         Ok(())
     }
+}
+
+/// Writes a title and names in lines of at most [`COLUMNS`], `none` if there are none.
+fn list<'a>(
+    f: &mut fmt::Formatter<'_>,
+    title: fmt::Arguments<'_>,
+    names: impl Iterator<Item = &'a str>,
+) -> fmt::Result {
+    write!(f, "{title}")?;
+    let mut column = 0;
+    for name in names {
+        let separator = match column {
+            0 => "\n    ",
+            // With the comma that may follow.
+            column if column + 3 + name.len() > COLUMNS => ",\n    ",
+            _ => ", ",
+        };
+        write!(f, "{separator}{name}")?;
+        column = match separator {
+            ", " => column + 2 + name.len(),
+            _ => 4 + name.len(),
+        };
+    }
+    f.write_str(if column == 0 { " none\n" } else { "\n" })
 }

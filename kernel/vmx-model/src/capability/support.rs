@@ -40,6 +40,10 @@ impl Capabilities {
     ///
     /// # Errors
     /// Every reason why there can be none.
+    #[expect(
+        clippy::result_large_err,
+        reason = "asked once at boot, and nothing here allocates"
+    )]
     pub fn support(&self) -> Result<Support, Refusals> {
         let mut refusals = ArrayVec::new();
         let mut demand = |satisfied: bool, refusal| {
@@ -61,10 +65,7 @@ impl Capabilities {
             basic.is_write_back(),
             Refusal::RegionMemoryType(basic.memory_type()),
         );
-        let secondary = may(
-            Group::Primary,
-            PrimaryControls::SECONDARY_CONTROLS.bits(),
-        );
+        let secondary = may(Group::Primary, PrimaryControls::SECONDARY_CONTROLS.bits());
         let has_ept = may(Group::Secondary, SecondaryControls::EPT.bits());
         demand(secondary, Refusal::NoSecondaryControls);
         if secondary {
@@ -111,10 +112,7 @@ impl Capabilities {
             invvpid: ept.invvpid().filter(|_| uses_vpid),
             preemption_timer_shift: may(Group::Pin, PinControls::PREEMPTION_TIMER.bits())
                 .then(|| self.misc().preemption_timer_shift()),
-            unrestricted_guest: may(
-                Group::Secondary,
-                SecondaryControls::UNRESTRICTED_GUEST.bits(),
-            ),
+            unrestricted_guest: may(Group::Secondary, SecondaryControls::UNRESTRICTED_GUEST.bits()),
         })
     }
 }

@@ -88,10 +88,9 @@ impl Check<'_> {
     }
 
     fn events_and_interrupts(&mut self) {
-        let pin = |check: &Self, control| check.pin(control);
-        let virtual_nmis = pin(self, PinControls::VIRTUAL_NMIS);
+        let virtual_nmis = self.pin(PinControls::VIRTUAL_NMIS);
         self.demand(
-            !virtual_nmis || pin(self, PinControls::NMI_EXITING),
+            !virtual_nmis || self.pin(PinControls::NMI_EXITING),
             Field::PinControls,
             rule(EXECUTION, "virtual NMIs need NMI exiting"),
         );
@@ -131,21 +130,11 @@ impl Check<'_> {
         }
         self.demand(
             !self.secondary(SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY)
-                || pin(self, PinControls::EXTERNAL_INTERRUPT_EXITING),
+                || self.pin(PinControls::EXTERNAL_INTERRUPT_EXITING),
             Field::PinControls,
             rule(
                 EXECUTION,
                 "virtual-interrupt delivery needs external-interrupt exiting",
-            ),
-        );
-        self.demand(
-            !pin(self, PinControls::POSTED_INTERRUPTS)
-                || self.secondary(SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY)
-                    && self.exit(ExitControls::ACKNOWLEDGE_INTERRUPT),
-            Field::PinControls,
-            rule(
-                EXECUTION,
-                "posted interrupts need virtual-interrupt delivery and acknowledgement on exit",
             ),
         );
     }
@@ -169,11 +158,7 @@ impl Check<'_> {
         );
         if self.secondary(SecondaryControls::VPID) {
             let tag = self.get(Field::Vpid);
-            self.demand(
-                tag != 0,
-                Field::Vpid,
-                rule(EXECUTION, "VPID 0 is the host's own"),
-            );
+            self.demand(tag != 0, Field::Vpid, rule(EXECUTION, "VPID 0 is the host's own"));
         }
         if self.secondary(SecondaryControls::PAGE_MODIFICATION_LOGGING) {
             self.demand_page(Field::PmlAddress, EXECUTION);

@@ -2,8 +2,7 @@
 
 use super::{Check, rule};
 use crate::Field;
-use crate::capability::CR0_PE;
-use crate::controls::{PrimaryControls, SecondaryControls};
+use crate::controls::{Group, PrimaryControls};
 use crate::exit::{Event, EventKind};
 
 const SECTION: &str = "27.2.1.3";
@@ -35,11 +34,7 @@ impl Check<'_> {
             rule(SECTION, "reserved bits are set"),
         );
         let Some(event) = self.injected_event() else {
-            self.demand(
-                false,
-                field,
-                rule(SECTION, "the event's kind is reserved"),
-            );
+            self.demand(false, field, rule(SECTION, "the event's kind is reserved"));
             return;
         };
         let (vector_fits, kind_exists) = match event.kind {
@@ -47,8 +42,7 @@ impl Check<'_> {
             EventKind::HardwareException => (event.vector <= 31, true),
             EventKind::Other => (
                 event.vector == 0,
-                self.capabilities.allowed(crate::controls::Group::Primary).may
-                    & PrimaryControls::MONITOR_TRAP_FLAG.bits()
+                self.capabilities.allowed(Group::Primary).may & PrimaryControls::MONITOR_TRAP_FLAG.bits()
                     != 0,
             ),
             _ => (true, true),
@@ -70,9 +64,7 @@ impl Check<'_> {
     }
 
     fn error_code(&mut self, event: Event) {
-        let real_mode = self.secondary(SecondaryControls::UNRESTRICTED_GUEST)
-            && self.get(Field::GuestCr0) & CR0_PE == 0;
-        let hardware = event.kind == EventKind::HardwareException && !real_mode;
+        let hardware = event.kind == EventKind::HardwareException;
         let expected = hardware && WITH_ERROR_CODE >> (event.vector & 31) & 1 != 0;
         let free = hardware
             && (self.capabilities.basic().allows_any_error_code()

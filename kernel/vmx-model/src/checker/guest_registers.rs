@@ -3,8 +3,8 @@
 use super::host_state::LONG_MODE;
 use super::{Check, rule};
 use crate::Field;
-use crate::capability::{CR0_PE, CR0_PG, CR0_WP, CR4_CET, CR4_PAE, CR4_PCIDE, FixedBits};
-use crate::controls::{EntryControls, SecondaryControls};
+use crate::capability::{CR0_PE, CR0_PG, CR0_WP, CR4_CET, CR4_PAE};
+use crate::controls::EntryControls;
 use crate::exit::EventKind;
 
 const REGISTERS: &str = "27.3.1.1";
@@ -34,25 +34,8 @@ impl Check<'_> {
         self.entry(EntryControls::GUEST_64_BIT)
     }
 
-    pub(super) fn is_unrestricted(&self) -> bool {
-        self.secondary(SecondaryControls::UNRESTRICTED_GUEST)
-    }
-
     fn guest_control_registers(&mut self) {
-        let fixed = self.capabilities.cr0();
-        let free = if self.is_unrestricted() {
-            CR0_PE | CR0_PG
-        } else {
-            0
-        };
-        self.demand_fixed_bits(
-            Field::GuestCr0,
-            FixedBits {
-                must: fixed.must & !free,
-                ..fixed
-            },
-            REGISTERS,
-        );
+        self.demand_fixed_bits(Field::GuestCr0, self.capabilities.cr0(), REGISTERS);
         self.demand_fixed_bits(Field::GuestCr4, self.capabilities.cr4(), REGISTERS);
         self.demand_cr3(Field::GuestCr3, REGISTERS);
         let (cr0, cr4) = (self.get(Field::GuestCr0), self.get(Field::GuestCr4));
@@ -77,12 +60,6 @@ impl Check<'_> {
                 cr4 & CR4_PAE != 0,
                 Field::GuestCr4,
                 rule(REGISTERS, "a 64-bit guest needs PAE"),
-            );
-        } else {
-            self.demand(
-                cr4 & CR4_PCIDE == 0,
-                Field::GuestCr4,
-                rule(REGISTERS, "a 32-bit guest cannot have PCIDE"),
             );
         }
     }
@@ -182,10 +159,5 @@ impl Check<'_> {
             Field::GuestRflags,
             rule(EXECUTION, "IF is 0, and an external interrupt is injected"),
         );
-    }
-
-    /// Virtual-8086 mode, where segments have rules of their own. In a 64-bit guest the flag itself is wrong.
-    pub(super) fn is_virtual_8086(&self) -> bool {
-        self.get(Field::GuestRflags) & RFLAGS_VM != 0 && !self.is_64_bit_guest()
     }
 }

@@ -1,8 +1,7 @@
-//! Checks on the guest's segment registers: SDM 3C 27.3.1.2.
+//! Checks on the guest's segment registers: SDM 3C 27.3.1.2, without the rules for virtual-8086 mode and unrestricted guests.
 
 use super::{Check, rule};
 use crate::Field;
-use crate::capability::CR0_PE;
 
 const SECTION: &str = "27.3.1.2";
 
@@ -18,16 +17,11 @@ const GRANULAR: u64 = 1 << 15;
 const UNUSABLE: u64 = 1 << 16;
 const RESERVED: u64 = 0xf << 8 | !0x1_ffff;
 
-/// Data, readable, writable, accessed.
-const WRITABLE: u64 = 3;
 const LDT: u64 = 2;
-const BUSY_16_BIT_TSS: u64 = 3;
 const BUSY_TSS: u64 = 11;
 /// RPL and table indicator of a selector.
 const RPL: u64 = 3;
 const LOCAL: u64 = 1 << 2;
-/// Access rights in virtual-8086 mode.
-const VIRTUAL_8086: u64 = 0xf3;
 
 /// The fields of one segment register.
 #[derive(Clone, Copy)]
@@ -56,12 +50,7 @@ const ES: Segment = segment!(GuestEsSelector, GuestEsBase, GuestEsLimit, GuestEs
 const FS: Segment = segment!(GuestFsSelector, GuestFsBase, GuestFsLimit, GuestFsRights);
 const GS: Segment = segment!(GuestGsSelector, GuestGsBase, GuestGsLimit, GuestGsRights);
 const TR: Segment = segment!(GuestTrSelector, GuestTrBase, GuestTrLimit, GuestTrRights);
-const LDTR: Segment = segment!(
-    GuestLdtrSelector,
-    GuestLdtrBase,
-    GuestLdtrLimit,
-    GuestLdtrRights
-);
+const LDTR: Segment = segment!(GuestLdtrSelector, GuestLdtrBase, GuestLdtrLimit, GuestLdtrRights);
 
 const fn privilege(rights: u64) -> u64 {
     rights >> 5 & 3
@@ -72,12 +61,6 @@ impl Check<'_> {
         self.system_segments();
         for segment in [FS, GS] {
             self.demand_canonical(segment.base, SECTION);
-        }
-        if self.is_virtual_8086() {
-            for segment in [CS, SS, DS, ES, FS, GS] {
-                self.virtual_8086_segment(segment);
-            }
-            return;
         }
         self.code_segment();
         self.stack_segment();
@@ -150,11 +133,13 @@ impl Check<'_> {
         let rights = self.get(CS.rights);
         let (stack_privilege, own) = (self.guest_privilege(), privilege(rights));
         // If SS itself is wrong, that is said about SS.
-        let stack_is_wrong = !self.is_unrestricted() && stack_privilege != self.get(SS.selector) & RPL;
+        let stack_is_wrong = stack_privilege != self.get(SS.selector) & RPL;
         let (fits, text) = match rights & TYPE {
             9 | 11 => (stack_is_wrong || own == stack_privilege, "DPL is not that of SS"),
-            13 | 15 => (stack_is_wrong || own <= stack_privilege, "DPL is above that of SS"),
-            WRITABLE if self.is_unrestricted() => (own == 0, "DPL of a data segment is not 0"),
+            13 | 15 => (
+                stack_is_wrong || own <= stack_privilege,
+                "DPL is above that of SS",
+            ),
             _ => (false, "the type is not accessed code"),
         };
         self.demand_of(CS, fits, CS.rights, text);
@@ -176,30 +161,21 @@ impl Check<'_> {
             "the type is not accessed, writable data",
         );
         // These hold for an unusable SS as well. CS's RPL, SS's RPL and SS's DPL are one number; the odd one is blamed.
-        if !self.is_unrestricted() {
-            let (code, stack, level) = (self.get(CS.selector) & RPL, selector & RPL, privilege(rights));
-            self.demand(
-                stack == code || stack == level,
-                SS.selector,
-                rule(SECTION, "RPL is not that of CS"),
-            );
-            self.demand(
-                stack == code || stack != level,
-                CS.selector,
-                rule(SECTION, "RPL is not that of SS"),
-            );
-            self.demand(
-                stack == level || stack != code,
-                SS.rights,
-                rule(SECTION, "DPL is not the selector's RPL"),
-            );
-        }
-        let real_mode =
-            self.get(Field::GuestCr0) & CR0_PE == 0 || self.get(CS.rights) & TYPE == WRITABLE;
+        let (code, stack, level) = (self.get(CS.selector) & RPL, selector & RPL, privilege(rights));
         self.demand(
-            !(self.is_unrestricted() && real_mode) || privilege(rights) == 0,
+            stack == code || stack == level,
+            SS.selector,
+            rule(SECTION, "RPL is not that of CS"),
+        );
+        self.demand(
+            stack == code || stack != level,
+            CS.selector,
+            rule(SECTION, "RPL is not that of SS"),
+        );
+        self.demand(
+            stack == level || stack != code,
             SS.rights,
-            rule(SECTION, "DPL is not 0 in real mode"),
+            rule(SECTION, "DPL is not the selector's RPL"),
         );
     }
 
@@ -221,7 +197,7 @@ impl Check<'_> {
         let conforming = rights & TYPE > 11;
         self.demand_of(
             segment,
-            self.is_unrestricted() || conforming || privilege(rights) >= selector & RPL,
+            conforming || privilege(rights) >= selector & RPL,
             segment.rights,
             "DPL is below the selector's RPL",
         );
@@ -230,17 +206,12 @@ impl Check<'_> {
     fn system_segments(&mut self) {
         self.descriptor(TR, false);
         let (rights, selector) = (self.get(TR.rights), self.get(TR.selector));
-        let small = rights & TYPE == BUSY_16_BIT_TSS && !self.is_64_bit_guest();
         self.demand(
-            rights & TYPE == BUSY_TSS || small,
+            rights & TYPE == BUSY_TSS,
             TR.rights,
-            rule(SECTION, "the type is not a busy task state segment"),
+            rule(SECTION, "the type is not a busy task state segment of 64 bits"),
         );
-        self.demand(
-            rights & UNUSABLE == 0,
-            TR.rights,
-            rule(SECTION, "TR is unusable"),
-        );
+        self.demand(rights & UNUSABLE == 0, TR.rights, rule(SECTION, "TR is unusable"));
         self.demand(
             selector & LOCAL == 0,
             TR.selector,
@@ -264,22 +235,5 @@ impl Check<'_> {
         );
         let canonical = self.cpu().is_canonical(self.get(LDTR.base));
         self.demand_of(LDTR, canonical, LDTR.base, "the address is not canonical");
-    }
-
-    fn virtual_8086_segment(&mut self, segment: Segment) {
-        let selector = self.get(segment.selector);
-        let fields = [
-            (segment.base, selector << 4, "the base is not the selector times 16"),
-            (segment.limit, 0xffff, "the limit is not FFFFH"),
-            (
-                segment.rights,
-                VIRTUAL_8086,
-                "the rights are not those of virtual-8086 mode",
-            ),
-        ];
-        for (field, expected, text) in fields {
-            let value = self.get(field);
-            self.demand(value == expected, field, rule(SECTION, text));
-        }
     }
 }

@@ -1,14 +1,12 @@
-//! Checks on the guest's non-register state and page-directory pointers: SDM 3C 27.3.1.5, 27.3.1.6.
+//! Checks on the guest's non-register state: SDM 3C 27.3.1.5.
 
 use super::guest_registers::{RFLAGS_IF, RFLAGS_TF};
 use super::{Check, rule};
 use crate::Field;
-use crate::capability::{CR0_PG, CR4_PAE};
-use crate::controls::{EntryControls, PinControls, SecondaryControls};
+use crate::controls::{PinControls, SecondaryControls};
 use crate::exit::{Event, EventKind};
 
 const SECTION: &str = "27.3.1.5";
-const POINTERS: &str = "27.3.1.6";
 
 const ACTIVE: u64 = 0;
 const HALTED: u64 = 1;
@@ -29,7 +27,6 @@ const PENDING_RESERVED: u64 = !(0xf | PENDING_ENABLED | PENDING_SINGLE_STEP | PE
 const DEBUGCTL_BTF: u64 = 1 << 1;
 
 const NO_LINK: u64 = u64::MAX;
-const PDPTE_RESERVED: u64 = 6 | 0xf << 5;
 
 impl Check<'_> {
     pub(super) fn guest_state(&mut self) {
@@ -37,7 +34,6 @@ impl Check<'_> {
         self.interruptibility();
         self.pending_debug();
         self.link_pointer();
-        self.page_directory_pointers();
     }
 
     fn activity(&mut self) {
@@ -58,7 +54,10 @@ impl Check<'_> {
         self.demand(
             state == ACTIVE || !blocked,
             field,
-            rule(SECTION, "interrupts are blocked by STI or MOV SS in a state that is not active"),
+            rule(
+                SECTION,
+                "interrupts are blocked by STI or MOV SS in a state that is not active",
+            ),
         );
         if let Some(event) = self.injected_event() {
             self.demand(
@@ -126,7 +125,10 @@ impl Check<'_> {
         self.demand(
             pending & PENDING_RTM == 0 || pending & (PENDING_ENABLED | 0xf) == PENDING_ENABLED,
             field,
-            rule(SECTION, "RTM without \"enabled breakpoint\", or with a breakpoint"),
+            rule(
+                SECTION,
+                "RTM without \"enabled breakpoint\", or with a breakpoint",
+            ),
         );
         let blocked = self.get(Field::GuestInterruptibility) & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS) != 0;
         if blocked || self.get(Field::GuestActivity) == HALTED {
@@ -149,26 +151,11 @@ impl Check<'_> {
                     && link & 0xfff == 0
                     && self.cpu().is_physical(link),
             Field::VmcsLinkPointer,
-            rule(SECTION, "it is not FFFFFFFF_FFFFFFFFH, and there is nothing to link"),
+            rule(
+                SECTION,
+                "it is not FFFFFFFF_FFFFFFFFH, and there is nothing to link",
+            ),
         );
-    }
-
-    /// For a guest with PAE paging under EPT.
-    fn page_directory_pointers(&mut self) {
-        let pae = self.get(Field::GuestCr0) & CR0_PG != 0 && self.get(Field::GuestCr4) & CR4_PAE != 0;
-        if self.entry(EntryControls::GUEST_64_BIT) || !pae || !self.secondary(SecondaryControls::EPT) {
-            return;
-        }
-        for field in [
-            Field::GuestPdpte0,
-            Field::GuestPdpte1,
-            Field::GuestPdpte2,
-            Field::GuestPdpte3,
-        ] {
-            let entry = self.get(field);
-            let valid = entry & 1 == 0 || entry & PDPTE_RESERVED == 0 && self.cpu().is_physical(entry);
-            self.demand(valid, field, rule(POINTERS, "reserved bits are set"));
-        }
     }
 }
 

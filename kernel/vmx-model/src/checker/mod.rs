@@ -1,8 +1,8 @@
 //! The rules for VM entries (SDM 3C chapter 27), applied to the contents of a VMCS: which field is wrong, and by which rule.
 //!
 //! The CPU says only that an entry failed: error 7 (control fields), error 8 (host state) or exit 33 (guest state). [`check`] names the
-//! field. It knows the rules for everything that a 64-bit guest on a 64-bit host may use without features that this kernel never
-//! turns on (APIC virtualization, posted interrupts, shadowing, CET, tracing); controls for those get a complaint of their own.
+//! field. It knows the rules for a guest in IA-32e mode on a host in IA-32e mode. Left out is what this kernel never has: guests in other
+//! modes (27.3.1.6 and the rules for virtual-8086 mode), unrestricted guests, posted interrupts, SMM monitors, tracing.
 
 mod complaint;
 mod control_fields;
@@ -31,7 +31,11 @@ pub fn check(vmcs: &(impl Vmcs + ?Sized), capabilities: &Capabilities) -> Compla
         controls: ControlSet::from_groups(|group| vmcs.read(group.field()) as u32),
         complaints: Complaints::new(),
     };
-    if !check.controls.primary.contains(PrimaryControls::SECONDARY_CONTROLS) {
+    if !check
+        .controls
+        .primary
+        .contains(PrimaryControls::SECONDARY_CONTROLS)
+    {
         // The field may not exist, and counts as 0 (27.2.1.1).
         check.controls.secondary = SecondaryControls::empty();
     }
@@ -65,7 +69,7 @@ const fn rule(section: &'static str, text: &'static str) -> Rule {
 
 impl Check<'_> {
     fn get(&self, field: Field) -> u64 {
-        (self.read)(field)
+        (self.read)(field) & field.width().mask()
     }
 
     fn cpu(&self) -> &Cpu {

@@ -1,8 +1,9 @@
 //! The controls of a guest thread: a 64-bit guest that runs at CPL 3 only, under EPT, on a 64-bit host.
 //!
-//! What faults at CPL 3 does so before it would exit (SDM 3C 26.1.1): HLT, MOV to or from control and debug registers, INVLPG, RDMSR, IN and
-//! so on are general-protection faults and reach us through the exception bitmap. The controls for these instructions are
-//! wanted all the same: if the guest's state ever let one through, it ends in an exit that ends the process, not in the machine.
+//! What faults at CPL 3 does so before it would exit (SDM 3C 26.1.1): HLT, MOV to or from control registers, INVLPG, RDMSR, IN and so on are
+//! general-protection faults and reach us through the exception bitmap. The controls for these instructions are wanted all the same:
+//! if the guest's state ever let one through, it would end in an exit, not in the machine. Two kinds exit in spite of CPL 3: MOV to or
+//! from debug registers, and VMX's own instructions.
 
 use super::{ControlSet, EntryControls, ExitControls, PinControls, PrimaryControls, SecondaryControls};
 
@@ -28,8 +29,8 @@ pub const REQUIRED: ControlSet = ControlSet {
 /// Used where the CPU has them.
 pub const WANTED: ControlSet = ControlSet {
     pin: PinControls::empty(),
-    // None of these can happen at CPL 3. INTERRUPT_WINDOW_EXITING and NMI_WINDOW_EXITING are not here: the host neither injects
-    // interrupts nor NMIs, virtual interrupts are frames on the guest's stack. RDTSC_EXITING and PAUSE_EXITING are not here:
+    // None but MOV_DR_EXITING can happen at CPL 3. INTERRUPT_WINDOW_EXITING and NMI_WINDOW_EXITING are not here: the host neither injects
+    // interrupts nor NMIs, it changes the guest's registers. RDTSC_EXITING and PAUSE_EXITING are not here:
     // guests read the host's TSC and spin as they like.
     primary: PrimaryControls::HLT_EXITING
         .union(PrimaryControls::INVLPG_EXITING)
@@ -64,17 +65,7 @@ pub const WANTED: ControlSet = ControlSet {
 /// field of their own.
 pub const HARMLESS: ControlSet = ControlSet {
     pin: PinControls::empty(),
-    primary: PrimaryControls::HLT_EXITING
-        .union(PrimaryControls::INVLPG_EXITING)
-        .union(PrimaryControls::MWAIT_EXITING)
-        .union(PrimaryControls::RDPMC_EXITING)
-        .union(PrimaryControls::CR3_LOAD_EXITING)
-        .union(PrimaryControls::CR3_STORE_EXITING)
-        .union(PrimaryControls::CR8_LOAD_EXITING)
-        .union(PrimaryControls::CR8_STORE_EXITING)
-        .union(PrimaryControls::MOV_DR_EXITING)
-        .union(PrimaryControls::UNCONDITIONAL_IO_EXITING)
-        .union(PrimaryControls::MONITOR_EXITING),
+    primary: WANTED.primary,
     secondary: SecondaryControls::DESCRIPTOR_TABLE_EXITING
         .union(SecondaryControls::WBINVD_EXITING)
         .union(SecondaryControls::CONCEAL_FROM_PT),

@@ -9,8 +9,8 @@ impl EptViolation {
         self.0 >> bit & 1 != 0
     }
 
-    /// The access was a load. The CPU's walk of the guest's tables counts as a store too where EPT's accessed and dirty
-    /// flags are on; see [`Self::is_walk`].
+    /// The access was a load. Where EPT's accessed and dirty flags are on, the CPU's walk of the guest's tables ([`Self::is_walk`])
+    /// counts as a load and a store (SDM 3C 29.3.3.2; Bochs 2.7 says store only).
     #[must_use]
     pub const fn is_read(self) -> bool {
         self.bit(0)

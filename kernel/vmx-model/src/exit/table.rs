@@ -79,6 +79,9 @@ pub const fn of_reason(reason: Option<Reason>) -> Action {
 }
 
 const PRIVILEGED: &str = "the instruction is privileged: at CPL 3 a general-protection fault";
+const DEBUG: &str =
+    "the instruction exits before its privilege is checked, where the control is 1 (SDM 3C 26.1.3)";
+const XSETBV: &str = "privileged, but Bochs lets the instruction exit before it checks that";
 const MONITOR: &str = "undefined opcode at CPL 3";
 const OFF: &str = "its control is 0";
 const UNDEFINED: &str = "its control is 0: undefined opcode";
@@ -102,9 +105,17 @@ impl ExitKind {
                 A::Exception,
             ),
             R::ExternalInterrupt => (true, "an interrupt of the host", A::Host),
-            R::TripleFault => (false, "every exception exits before it is delivered", A::EndProcess),
+            R::TripleFault => (
+                false,
+                "every exception exits before it is delivered",
+                A::EndProcess,
+            ),
             R::Init => (false, "no CPU sends INIT to one that runs", A::EndProcess),
-            R::StartupIpi => (false, "the guest is never in the wait-for-SIPI state", A::EndProcess),
+            R::StartupIpi => (
+                false,
+                "the guest is never in the wait-for-SIPI state",
+                A::EndProcess,
+            ),
             R::IoSmi | R::OtherSmi | R::Rsm => (false, SMM, A::EndProcess),
             R::InterruptWindow
             | R::NmiWindow
@@ -129,15 +140,15 @@ impl ExitKind {
             | R::Invlpg
             | R::Rdpmc
             | R::ControlRegister
-            | R::MovDr
             | R::Rdmsr
             | R::Wrmsr
             | R::Wbinvd
-            | R::Xsetbv
             | R::Rdmsrlist
             | R::Wrmsrlist
             | R::RdmsrImmediate
             | R::WrmsrnsImmediate => (false, PRIVILEGED, A::GeneralProtection),
+            R::MovDr => (true, DEBUG, A::GeneralProtection),
+            R::Xsetbv => (true, XSETBV, A::GeneralProtection),
             R::Mwait | R::Monitor => (false, MONITOR, A::UndefinedOpcode),
             R::Io => (
                 false,

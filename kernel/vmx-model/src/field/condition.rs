@@ -84,13 +84,28 @@ impl Field {
                 }
             }
             F::GuestBndcfgs => {
-                const { &[entry(EntryControls::LOAD_BNDCFGS), exit(ExitControls::CLEAR_BNDCFGS)] }
+                const {
+                    &[
+                        entry(EntryControls::LOAD_BNDCFGS),
+                        exit(ExitControls::CLEAR_BNDCFGS),
+                    ]
+                }
             }
             F::GuestRtitCtl => {
-                const { &[entry(EntryControls::LOAD_RTIT_CTL), exit(ExitControls::CLEAR_RTIT_CTL)] }
+                const {
+                    &[
+                        entry(EntryControls::LOAD_RTIT_CTL),
+                        exit(ExitControls::CLEAR_RTIT_CTL),
+                    ]
+                }
             }
             F::GuestLbrCtl => {
-                const { &[entry(EntryControls::LOAD_LBR_CTL), exit(ExitControls::CLEAR_LBR_CTL)] }
+                const {
+                    &[
+                        entry(EntryControls::LOAD_LBR_CTL),
+                        exit(ExitControls::CLEAR_LBR_CTL),
+                    ]
+                }
             }
             F::GuestPkrs => const { &[entry(EntryControls::LOAD_PKRS)] },
             F::GuestSupervisorCet | F::GuestSsp | F::GuestInterruptSspTable => {

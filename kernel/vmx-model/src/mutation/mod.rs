@@ -7,6 +7,8 @@ mod control;
 mod guest;
 mod guest_segment;
 mod host;
+mod injection;
+mod list;
 mod reference;
 
 pub use reference::reference_image;
@@ -90,9 +92,9 @@ impl Mutation {
 /// Every mutation: controls, host state, guest state.
 pub fn all() -> impl Iterator<Item = &'static Mutation> {
     [
-        control::EXECUTION,
-        control::LISTS,
-        control::INJECTION,
+        control::MUTATIONS,
+        list::MUTATIONS,
+        injection::MUTATIONS,
         host::MUTATIONS,
         guest::REGISTERS,
         guest::STATE,

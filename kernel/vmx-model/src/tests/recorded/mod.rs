@@ -44,7 +44,9 @@ pub(crate) static ALL: &[&Record] = &[
 
 /// Those of ALL that can run guest threads.
 pub(crate) fn usable() -> impl Iterator<Item = &'static Record> {
-    ALL.iter().copied().filter(|record| record.model != PENRYN_T9600.model)
+    ALL.iter()
+        .copied()
+        .filter(|record| record.model != PENRYN_T9600.model)
 }
 
 impl Msrs for Record {
@@ -64,7 +66,12 @@ impl Cpuid for Record {
             .leaves
             .iter()
             .find(|&&(number, sub, _)| number == leaf && sub == subleaf);
-        found.map_or(Leaf::ZERO, |&(_, _, [eax, ebx, ecx, edx])| Leaf { eax, ebx, ecx, edx })
+        found.map_or(Leaf::ZERO, |&(_, _, [eax, ebx, ecx, edx])| Leaf {
+            eax,
+            ebx,
+            ecx,
+            edx,
+        })
     }
 }
 
