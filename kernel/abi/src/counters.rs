@@ -194,6 +194,10 @@ counters! {
         RunTimeout = "run_timeouts";
         /// RUN ended because its vmspace was destroyed.
         RunDestroyed = "runs_destroyed";
+        /// Exits of guests.
+        GuestExit = "guest_exits";
+        /// Exits because the nested page table had no translation.
+        NestedFault = "nested_faults";
     }
 }
 

@@ -48,10 +48,10 @@ impl<M: GuestMachine> Cpu<'_, M> {
             machine.flush_nested(entry.nested_root);
         }
         let generation = entry.linear.generation();
-        let linear =
-            self.local()
-                .guests
-                .assign(entry.linear.id(), generation, entry.root, identifiers);
+        let linear = self
+            .local()
+            .guests
+            .assign(entry.linear.id(), generation, entry.root, identifiers);
         if linear.flush {
             machine.note(Event::GuestFlushed);
             machine.flush_guest(linear.tag);

@@ -74,12 +74,12 @@ pub fn switch_to(irqs: &IrqsOff, vmspace: Option<&Vmspace>) {
     });
 }
 
-/// Drops, on every CPU that runs `pmap`, the translations in `set`, and returns when no CPU can use them any more. Called with
+/// Drops, on every CPU that runs `space`, the translations in `set`, and returns when no CPU can use them any more. Called with
 /// the changes made in the table and the pmap's lock held, so that nobody enters a translation in between.
-pub(super) fn flush(irqs: &IrqsOff, pmap: &Pmap, set: &FlushSet) {
+pub(super) fn flush(irqs: &IrqsOff, space: &Space<AtomicU64>, set: &FlushSet) {
     with_own(irqs, |index, state| {
         let hardware = Hardware::new(irqs);
-        Cpu::new(&hardware, &MAILBOXES, index, &mut state.local).invalidate(pmap.space(), set);
+        Cpu::new(&hardware, &MAILBOXES, index, &mut state.local).invalidate(space, set);
     });
 }
 

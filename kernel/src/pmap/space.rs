@@ -12,9 +12,10 @@ use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
 use invalidation::Space;
 use page_table::{
-    Attributes, CacheMode, Entered, FlushSet, Interlock, NoMemory, Protection, Released, Stamp, Tables,
-    X86_64, release_subtree, span,
+    Attributes, CacheMode, Entered, FlushSet, Format, Interlock, NoMemory, Protection, Released, Stamp,
+    Tables, Usage, WalkMemory, X86_64, ept_format, ept_pointer, release_subtree, span,
 };
+use spin::Once;
 use x86_64::PhysAddr;
 
 /// First table slot of the kernel's half.
@@ -71,53 +72,57 @@ pub enum Commit {
 /// so it is not done with interrupts off.
 #[must_use = "to be dropped where no lock is held"]
 pub struct RemovedTables<'pmap> {
-    pmap: &'pmap Pmap,
-    detached: DetachedTables,
+    regular: (&'pmap Table, DetachedTables),
+    nested: Option<(&'pmap Table, DetachedTables)>,
 }
 
 impl Drop for RemovedTables<'_> {
     fn drop(&mut self) {
-        self.pmap.release(core::mem::take(&mut self.detached));
+        let parts = core::iter::once(&mut self.regular).chain(&mut self.nested);
+        for (table, detached) in parts {
+            table.release(core::mem::take(detached));
+        }
     }
 }
 
-/// A page table with the kernel's half and the CPUs that run it.
-pub struct Pmap {
-    root: PhysAddr,
-    /// Who uses translations, and how often some were taken away.
-    space: Space<AtomicU64>,
-    /// The interlock's present, for those who take a stamp without the lock.
-    stamp: AtomicU64,
-    /// Resident pages and table pages; changed under the lock where it is held anyway.
-    resident: AtomicU64,
-    tables: AtomicU64,
-    interlock: SpinLock<Interlock>,
+/// One of the page tables of an address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// The CPU's own, for programs and for the kernel's copies.
+    Regular,
+    /// The nested one, for guests.
+    Nested,
 }
 
-impl Pmap {
-    /// An empty program's half and the kernel's.
-    ///
-    /// # Errors
-    /// ENOMEM.
-    pub fn new() -> Result<Self, Errno> {
-        let root = frame::allocate_zeroed()?.into_address();
-        // SAFETY: both are page tables; this one is not in use, and the kernel's root entries never change after boot.
-        let (ours, kernel) = unsafe {
-            (
-                physical::words(root),
-                physical::words(kernel_space::kernel_root()),
-            )
-        };
-        for (our, kernels) in ours[KERNEL_SLOTS..].iter().zip(&kernel[KERNEL_SLOTS..]) {
-            our.store(kernels.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-        Ok(Pmap {
-            root,
+/// The right to enter what is found from now on, unless it is invalidated meanwhile: a point in time, and the table to enter it in.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    pub(crate) stamp: Stamp,
+    view: View,
+}
+
+/// A page table and the CPUs that use it.
+pub struct Table {
+    format: &'static Format,
+    root: PhysAddr,
+    /// Root slots that are its own; the rest is the kernel's half.
+    slots: usize,
+    /// Who uses translations, and how often some were taken away.
+    space: Space<AtomicU64>,
+    /// Resident pages and table pages; changed under the pmap's lock where it is held anyway.
+    resident: AtomicU64,
+    tables: AtomicU64,
+}
+
+impl Table {
+    fn new(format: &'static Format, slots: usize) -> Result<Self, Errno> {
+        Ok(Table {
+            format,
+            root: frame::allocate_zeroed()?.into_address(),
+            slots,
             space: Space::new(NEXT_SPACE.fetch_add(1, Ordering::Relaxed)),
-            stamp: AtomicU64::new(0),
             resident: AtomicU64::new(0),
             tables: AtomicU64::new(1),
-            interlock: SpinLock::new(Rank::Pmap, Interlock::new()),
         })
     }
 
@@ -127,39 +132,181 @@ impl Pmap {
     }
 
     /// What other CPUs must know of it.
-    pub(super) fn space(&self) -> &Space<AtomicU64> {
+    pub fn space(&self) -> &Space<AtomicU64> {
         &self.space
     }
 
-    /// CPUs that run it now, a bit each.
-    pub fn active(&self) -> u64 {
-        self.space.active()
+    /// The root pointer of a nested table, as INVEPT and the VMCS take it.
+    pub fn ept_pointer(&self) -> u64 {
+        let accessed_dirty = core::ptr::eq(self.format, ept_format(true));
+        ept_pointer(self.root.as_u64(), WalkMemory::WriteBack, accessed_dirty)
     }
 
-    /// Pages that are mapped now.
-    pub fn resident_pages(&self) -> u64 {
-        self.resident.load(Ordering::Relaxed)
-    }
-
-    /// Pages that the table itself takes.
-    pub fn table_pages(&self) -> u64 {
-        self.tables.load(Ordering::Relaxed)
-    }
-
-    fn table(&self) -> Tables<'static, super::tables::DirectMap> {
-        Tables::new(&X86_64, self.root.as_u64(), &DIRECT_MAP)
+    fn tables(&self) -> Tables<'static, super::tables::DirectMap> {
+        Tables::new(self.format, self.root.as_u64(), &DIRECT_MAP)
     }
 
     /// Frees what was taken out of the table, after the flush, and counts it.
     fn release(&self, detached: DetachedTables) {
-        let removed = detached.release(&X86_64);
+        let removed = detached.release(self.format);
         self.resident.fetch_sub(removed.pages, Ordering::Relaxed);
         self.tables.fetch_sub(removed.tables, Ordering::Relaxed);
     }
 
+    /// Drops `set` on every CPU that may hold it. The pmap's lock is held.
+    fn flush(&self, interlock: &SpinLockGuard<'_, Interlock>, set: &FlushSet, cause: Cause) {
+        counters::count(cause.counter());
+        cpu::flush(interlock.irqs(), &self.space, set);
+    }
+
+    /// The entry for a page of a program. Accessed and dirty are set, since nobody asks for them yet: it saves the CPU an update of
+    /// the entry.
+    fn leaf(&self, target: &Target) -> u64 {
+        let attributes = Attributes {
+            protection: target.protection,
+            user: true,
+            global: false,
+            cache: target.cache,
+            software: 0,
+        };
+        let usage = if target.protection.contains(Protection::WRITE) {
+            Usage::all()
+        } else {
+            Usage::ACCESSED
+        };
+        self.format
+            .leaf(target.level, target.physical.as_u64(), attributes)
+            | self.format.usage_bits(usage)
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        let active = self.space.active();
+        assert!(
+            active == 0,
+            "an address space goes away while CPUs {active:#b} run in it"
+        );
+        // Nobody runs it and nobody will: what a CPU still has under a tag of it is dropped before the tag is used again.
+        let mut free = FrameChain::new();
+        // SAFETY: the root is this table's and nobody uses it any more.
+        let slots = unsafe { physical::words(self.root) };
+        for slot in &slots[..self.slots] {
+            let entry = slot.load(Ordering::Relaxed);
+            if self.format.is_present(entry) {
+                let table = self.format.table_address(entry);
+                release_subtree(self.format, &DIRECT_MAP, table, 3, &mut |released| {
+                    if let Released::Table(table) = released {
+                        free.push(PhysAddr::new(table));
+                    }
+                });
+            }
+        }
+        free.push(self.root);
+        while let Some(table) = free.pop() {
+            // SAFETY: tables of this page table, each named once, came from `FreshTables` (the root from `new`).
+            drop(unsafe { Frame::from_address(table) });
+        }
+    }
+}
+
+/// What an address space is to the hardware: a page table with the kernel's half, and once it has guests a nested one beside it. Both are caches of
+/// what `vm` knows, filled by the same faults; what is removed or narrowed is so in both.
+pub struct Pmap {
+    regular: Table,
+    nested: Once<Table>,
+    /// The interlock's present, for those who take a stamp without the lock.
+    stamp: AtomicU64,
+    interlock: SpinLock<Interlock>,
+}
+
+impl Pmap {
+    /// An empty program's half and the kernel's.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn new() -> Result<Self, Errno> {
+        let regular = Table::new(&X86_64, KERNEL_SLOTS)?;
+        // SAFETY: both are page tables; this one is not in use, and the kernel's root entries never change after boot.
+        let (ours, kernel) = unsafe {
+            (
+                physical::words(regular.root),
+                physical::words(kernel_space::kernel_root()),
+            )
+        };
+        for (our, kernels) in ours[KERNEL_SLOTS..].iter().zip(&kernel[KERNEL_SLOTS..]) {
+            our.store(kernels.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        Ok(Pmap {
+            regular,
+            nested: Once::new(),
+            stamp: AtomicU64::new(0),
+            interlock: SpinLock::new(Rank::Pmap, Interlock::new()),
+        })
+    }
+
+    /// Adds an empty nested table, if there is none. It stays until the end.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn make_nested(&self, accessed_dirty: bool) -> Result<&Table, Errno> {
+        let slots = page_table::ENTRIES;
+        self.nested
+            .try_call_once(|| Table::new(ept_format(accessed_dirty), slots))
+    }
+
+    /// The nested table, if there is one.
+    pub fn nested(&self) -> Option<&Table> {
+        self.nested.get()
+    }
+
+    /// Physical address of the root table.
+    pub fn root(&self) -> PhysAddr {
+        self.regular.root
+    }
+
+    /// What other CPUs must know of it.
+    pub(super) fn space(&self) -> &Space<AtomicU64> {
+        &self.regular.space
+    }
+
+    /// The table of a view; the regular one if there is no nested one, which nobody can have a claim to then.
+    fn of(&self, view: View) -> &Table {
+        match view {
+            View::Regular => &self.regular,
+            View::Nested => self.nested().unwrap_or(&self.regular),
+        }
+    }
+
+    /// The tables that there are.
+    fn all(&self) -> impl Iterator<Item = &Table> {
+        core::iter::once(&self.regular).chain(self.nested())
+    }
+
+    /// CPUs that run it now, a bit each.
+    pub fn active(&self) -> u64 {
+        self.regular.space.active()
+    }
+
+    /// Pages that are mapped now for programs.
+    pub fn resident_pages(&self) -> u64 {
+        self.regular.resident.load(Ordering::Relaxed)
+    }
+
+    /// Pages that the tables themselves take.
+    pub fn table_pages(&self) -> u64 {
+        self.all().map(|table| table.tables.load(Ordering::Relaxed)).sum()
+    }
+
     /// To be taken before anything is looked at that leads to a translation.
-    pub fn stamp(&self) -> Stamp {
-        Stamp(self.stamp.load(Ordering::Acquire))
+    pub fn stamp(&self) -> Claim {
+        self.claim(View::Regular)
+    }
+
+    /// [`Self::stamp`] for either table.
+    pub fn claim(&self, view: View) -> Claim {
+        let stamp = Stamp(self.stamp.load(Ordering::Acquire));
+        Claim { stamp, view }
     }
 
     /// Calls `look` while nothing can be invalidated.
@@ -182,23 +329,26 @@ impl Pmap {
         address: u64,
         target: Target,
         neighbours: &[(u64, Target)],
-        stamp: Stamp,
+        claim: Claim,
     ) -> Result<Entry, EnterError> {
         let interlock = self.interlock.lock();
-        if !interlock.admits_range(stamp, &(address..address + span(target.level))) {
+        if !interlock.admits_range(claim.stamp, &(address..address + span(target.level))) {
             return Err(EnterError::Stale);
         }
+        let table = self.of(claim.view);
         let entry = self
-            .enter_locked(&interlock, address, target)
+            .enter_locked(&interlock, table, address, target)
             .map_err(|NoMemory| EnterError::OutOfMemory)?;
         let mut around = 0;
         for (address, target) in neighbours {
-            if interlock.admits(stamp, *address) && self.table().enter_absent(*address, leaf(target)) {
+            if interlock.admits(claim.stamp, *address)
+                && table.tables().enter_absent(*address, table.leaf(target))
+            {
                 around += 1;
             }
         }
         if around != 0 {
-            self.resident.fetch_add(around, Ordering::Relaxed);
+            table.resident.fetch_add(around, Ordering::Relaxed);
             counters::count_n(Counter::PageMappedAround, around);
         }
         Ok(entry)
@@ -207,30 +357,31 @@ impl Pmap {
     fn enter_locked(
         &self,
         interlock: &SpinLockGuard<'_, Interlock>,
+        table: &Table,
         address: u64,
         target: Target,
     ) -> Result<Entry, NoMemory> {
-        let entry = leaf(&target);
+        let entry = table.leaf(&target);
         let mut source = FreshTables::new(Need::Program);
         let mut new = Entry::New;
         let result = loop {
-            match self.table().enter(address, target.level, entry, &mut source) {
+            match table.tables().enter(address, target.level, entry, &mut source) {
                 Ok(Entered::New) => {
                     let pages = span(target.level) / page_table::PAGE_SIZE;
-                    self.resident.fetch_add(pages, Ordering::Relaxed);
+                    table.resident.fetch_add(pages, Ordering::Relaxed);
                     break Ok(new);
                 }
                 Ok(Entered::Same) => break Ok(Entry::Present),
                 Ok(Entered::Widened) => break Ok(Entry::Widened),
                 Ok(Entered::Broken(owed)) => {
                     new = Entry::Replaced;
-                    let taken = owed.discharge(|set| self.flush(interlock, set, Cause::Replace));
-                    self.release(taken.into());
+                    let taken = owed.discharge(|set| table.flush(interlock, set, Cause::Replace));
+                    table.release(taken.into());
                 }
                 Err(error) => break Err(error),
             }
         };
-        self.tables.fetch_add(source.taken, Ordering::Relaxed);
+        table.tables.fetch_add(source.taken, Ordering::Relaxed);
         result
     }
 
@@ -243,24 +394,26 @@ impl Pmap {
         &self,
         address: u64,
         target: Target,
-        stamp: Stamp,
+        claim: Claim,
         insert: impl FnOnce() -> bool,
     ) -> Result<Commit, Errno> {
         let mut interlock = self.interlock.lock();
-        if !interlock.admits(stamp, address) {
+        if !interlock.admits(claim.stamp, address) {
             return Ok(Commit::Again);
         }
         let page = address..address + page_table::PAGE_SIZE;
-        let owed = self.table().remove(&page, &(0..0), DetachedTables::default());
-        let detached = owed.discharge(|set| self.flush(&interlock, set, Cause::Copy));
-        self.release(detached);
+        for table in self.all() {
+            let owed = table.tables().remove(&page, &(0..0), DetachedTables::default());
+            let detached = owed.discharge(|set| table.flush(&interlock, set, Cause::Copy));
+            table.release(detached);
+        }
         if !insert() {
             return Ok(Commit::Again);
         }
         // Whoever looked before the copy was known, and so found the original, must not enter it after. Not earlier: a stamp that is
         // taken now must see the copy.
         self.invalidate(&mut interlock, &page);
-        self.enter_locked(&interlock, address, target)
+        self.enter_locked(&interlock, self.of(claim.view), address, target)
             .map_err(|NoMemory| Errno::ENOMEM)?;
         Ok(Commit::Done)
     }
@@ -270,20 +423,21 @@ impl Pmap {
     pub fn remove(&self, range: &Range<u64>, releasable: &Range<u64>, cause: Cause) -> RemovedTables<'_> {
         let mut interlock = self.interlock.lock();
         self.invalidate(&mut interlock, range);
-        let owed = self.table().remove(range, releasable, DetachedTables::default());
-        let detached = owed.discharge(|set| self.flush(&interlock, set, cause));
-        RemovedTables { pmap: self, detached }
+        let remove = |table: &'_ Table| {
+            let owed = table
+                .tables()
+                .remove(range, releasable, DetachedTables::default());
+            owed.discharge(|set| table.flush(&interlock, set, cause))
+        };
+        RemovedTables {
+            regular: (&self.regular, remove(&self.regular)),
+            nested: self.nested().map(|table| (table, remove(table))),
+        }
     }
 
     /// Takes from all translations of `range` what is not in `keep`, in the table and on every CPU.
     pub fn narrow(&self, range: &Range<u64>, keep: Protection, cause: Cause) {
         self.narrow_after(keep, cause, || (range.clone(), ()));
-    }
-
-    /// Drops `set` on every CPU that may hold it. The lock is held.
-    fn flush(&self, interlock: &SpinLockGuard<'_, Interlock>, set: &FlushSet, cause: Cause) {
-        counters::count(cause.counter());
-        cpu::flush(interlock.irqs(), self, set);
     }
 
     /// Runs `change`, which makes it wrong to use what is not in `keep` in the range that it returns, and takes that from the
@@ -297,13 +451,28 @@ impl Pmap {
         let mut interlock = self.interlock.lock();
         let (range, result) = change();
         if !range.is_empty() {
-            let owed = self.table().narrow(&range, keep);
-            owed.discharge(|set| self.flush(&interlock, set, cause));
+            for table in self.all() {
+                let owed = table.tables().narrow(&range, keep);
+                owed.discharge(|set| table.flush(&interlock, set, cause));
+            }
             // Not earlier: whoever takes a stamp from here on sees the change, and a page that it copies is written by nobody through
             // what was there before.
             self.invalidate(&mut interlock, &range);
         }
         result
+    }
+
+    /// Writes `new` to the word at `address` of a mapped, writable page, and returns what was there. `None` if it is not mapped so.
+    pub fn exchange_word(&self, address: u64, new: u64) -> Option<u64> {
+        let _lock = self.interlock.lock();
+        let (first, length) = self.bytes_at(address, Protection::WRITE, size_of::<u64>())?;
+        if length < size_of::<u64>() || !address.is_multiple_of(size_of::<u64>() as u64) {
+            return None;
+        }
+        // SAFETY: as in `read_bytes`: an aligned word of memory that stays allocated while the lock is held, and that programs use by
+        // atomic accesses or any others, which are theirs to order.
+        let word = unsafe { AtomicU64::from_ptr(first.cast()) };
+        Some(word.swap(new, Ordering::AcqRel))
     }
 
     /// Copies from a mapped page, from `address` to at most the end of its page, and returns how much. `None` if the page is not
@@ -329,7 +498,7 @@ impl Pmap {
 
     /// Where the kernel sees what `address` is mapped to, and how much of `wanted` lies in that page. The lock is held.
     fn bytes_at(&self, address: u64, access: Protection, wanted: usize) -> Option<(*mut u8, usize)> {
-        let leaf = self.table().lookup(address)?;
+        let leaf = self.regular.tables().lookup(address)?;
         let attributes = X86_64.attributes(leaf.entry, leaf.level)?;
         if !attributes.protection.contains(access) || attributes.cache != CacheMode::WriteBack {
             return None;
@@ -343,62 +512,15 @@ impl Pmap {
     /// where to go on. At least [`page_table::ROOT_LEVEL`] steps are needed to get on.
     pub fn count(&self, range: &Range<u64>, most: usize) -> (u64, u64) {
         let _lock = self.interlock.lock();
-        self.table().count(range, most)
+        self.regular.tables().count(range, most)
     }
 
     /// The translation of an address, for inspection: page, accesses.
     pub fn translation(&self, address: u64) -> Option<(PhysAddr, Protection)> {
         let _lock = self.interlock.lock();
-        self.table()
+        self.regular
+            .tables()
             .lookup(address)
             .map(|leaf| (PhysAddr::new(leaf.physical), leaf.protection))
-    }
-}
-
-/// The entry for a page of a program. Accessed and dirty are set, since nobody asks for them yet: it saves the CPU an update of
-/// the entry.
-fn leaf(target: &Target) -> u64 {
-    let attributes = Attributes {
-        protection: target.protection,
-        user: true,
-        global: false,
-        cache: target.cache,
-        software: 0,
-    };
-    let dirty = if target.protection.contains(Protection::WRITE) {
-        X86_64.dirty
-    } else {
-        0
-    };
-    X86_64.leaf(target.level, target.physical.as_u64(), attributes) | X86_64.accessed | dirty
-}
-
-impl Drop for Pmap {
-    fn drop(&mut self) {
-        assert!(
-            self.active() == 0,
-            "an address space goes away while CPUs {:#b} run in it",
-            self.active()
-        );
-        // Nobody runs it and nobody will: what a CPU still has under a tag of it is dropped before the tag is used again.
-        let mut free = FrameChain::new();
-        // SAFETY: the root is this pmap's and nobody uses it any more.
-        let slots = unsafe { physical::words(self.root) };
-        for slot in &slots[..KERNEL_SLOTS] {
-            let entry = slot.load(Ordering::Relaxed);
-            if X86_64.is_present(entry) {
-                let table = X86_64.table_address(entry);
-                release_subtree(&X86_64, &DIRECT_MAP, table, 3, &mut |released| {
-                    if let Released::Table(table) = released {
-                        free.push(PhysAddr::new(table));
-                    }
-                });
-            }
-        }
-        free.push(self.root);
-        while let Some(table) = free.pop() {
-            // SAFETY: tables of this pmap, each named once, came from `FreshTables` (the root from `new`).
-            drop(unsafe { Frame::from_address(table) });
-        }
     }
 }

@@ -206,7 +206,11 @@ impl Process {
 
     /// Ends the process because a guest of it cannot go on; why is in the log already.
     pub fn end_with_guest(&self, instruction: u64) {
-        log::warn!("process {} ({}) ended: its guest cannot go on", self.id, self.name());
+        log::warn!(
+            "process {} ({}) ended: its guest cannot go on",
+            self.id,
+            self.name()
+        );
         self.end(WaitStatus {
             reason: abi::ENDED_GUEST,
             instruction,

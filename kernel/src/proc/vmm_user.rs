@@ -3,8 +3,8 @@
 //! Entering saves the vkernel's registers in the guest, loads the user's into the frame and names the user's root; the next entry
 //! writes what differs. No address space is looked up or switched, so the way back needs nothing but the registers.
 
-use super::guest::{RunEvent, load_registers, registers_of};
 use super::Thread;
+use super::guest::{RunEvent, load_registers, registers_of};
 use crate::arch::trap::TrapFrame;
 use crate::debug::counters;
 use crate::sched;

@@ -138,18 +138,10 @@ fn deadline_after(timeout: u64) -> u64 {
 ///
 /// # Errors
 /// What the call reports to its caller; ENOSYS for a number without a call.
-pub fn dispatch(
-    thread: &Thread,
-    frame: &mut TrapFrame,
-    guest: Option<&mut Guest>,
-) -> Result<Outcome, Errno> {
+pub fn dispatch(thread: &Thread, frame: &mut TrapFrame, guest: Option<&mut Guest>) -> Result<Outcome, Errno> {
     use SyscallNumber as N;
     let number = N::from_number(frame.rax).ok_or(Errno::ENOSYS)?;
-    let mut call = Call {
-        thread,
-        frame,
-        guest,
-    };
+    let mut call = Call { thread, frame, guest };
     let call = &mut call;
     let value = match number {
         N::Null => 0,

@@ -9,7 +9,9 @@ use crate::mm::frame;
 use crate::proc::{Entry, HandleTable, Object, processes_alive, threads_alive};
 use crate::vm::{self, MemoryObject, copy};
 use dragonet_abi::counters::{ALL_CPUS, Counter};
-use dragonet_abi::system::{ABI_VERSION, MAX_LOG_TEXT, MODE_EXIT, MODE_SOFT, ModuleInfo, PowerCommand, SystemInfo};
+use dragonet_abi::system::{
+    ABI_VERSION, MAX_LOG_TEXT, MODE_EXIT, MODE_SOFT, ModuleInfo, PowerCommand, SystemInfo,
+};
 use dragonet_abi::{Errno, Rights};
 
 /// `counters_read(system, cpu, *mut u64, count)`.

@@ -132,7 +132,14 @@ fn nested_fault(thread: &Thread, frame: &mut TrapFrame, guest: &mut Guest, fault
         // To a user it is as if its page table named a page that is not there.
         Err(why) if guest.is_user() => {
             let code = why.error_code(fault.access) | RESERVED;
-            exception(thread, frame, guest, PAGE_FAULT, code, fault.linear.unwrap_or(fault.address));
+            exception(
+                thread,
+                frame,
+                guest,
+                PAGE_FAULT,
+                code,
+                fault.linear.unwrap_or(fault.address),
+            );
         }
         Err(why) => {
             let code = why.error_code(fault.access);

@@ -7,7 +7,7 @@ use super::fault::{Access, Around, FaultError};
 use super::region::DROP_BATCH;
 use super::vmspace::{Vmspace, checked_range, page_rounded};
 use crate::mm::{self, TakenPages};
-use crate::pmap::Cause;
+use crate::pmap::{Cause, View};
 use core::ops::Range;
 use dragonet_abi::Errno;
 use dragonet_abi::layout::PAGE_SIZE;
@@ -159,7 +159,7 @@ impl Vmspace {
         let end = part.end.min(part.start + FETCH_BATCH * PAGE_SIZE);
         for page in (part.start..end).step_by(PAGE_SIZE as usize) {
             // Any other error: somebody has changed the mapping meanwhile.
-            if self.resolve(page, Access::READ, Around::No) == Err(FaultError::OutOfMemory) {
+            if self.resolve(page, Access::READ, Around::No, View::Regular) == Err(FaultError::OutOfMemory) {
                 return Err(Errno::ENOMEM);
             }
         }

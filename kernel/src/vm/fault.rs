@@ -11,12 +11,12 @@ use super::vmspace::{Vmspace, to_table};
 use super::vpage;
 use crate::debug::counters;
 use crate::mm::{self, PageTree, frame};
-use crate::pmap::{Commit, EnterError, Entry, Target};
+use crate::pmap::{Claim, Commit, EnterError, Entry, Target, View};
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
-use dragonet_abi::layout::PAGE_SIZE;
+use dragonet_abi::layout::{PAGE_SIZE, USER_END};
 use dragonet_abi::memory::Protection;
-use page_table::{CacheMode, Stamp};
+use page_table::CacheMode;
 use x86_64::PhysAddr;
 
 /// What an access wants. It is a load if neither a store nor a fetch.
@@ -140,16 +140,33 @@ impl Vmspace {
     /// # Errors
     /// [`FaultError`].
     pub fn handle_fault(&self, address: u64, access: Access) -> Result<(), FaultError> {
-        self.resolve(address, access, Around::Yes)
+        self.resolve(address, access, Around::Yes, View::Regular)
+    }
+
+    /// [`Self::handle_fault`] for the nested table: of a guest, at a guest-physical address.
+    ///
+    /// # Errors
+    /// [`FaultError`].
+    pub fn handle_nested_fault(&self, address: u64, access: Access) -> Result<(), FaultError> {
+        if address >= USER_END {
+            return Err(FaultError::NotMapped);
+        }
+        self.resolve(address, access, Around::Yes, View::Nested)
     }
 
     /// [`Self::handle_fault`], with or without the neighbours.
-    pub(super) fn resolve(&self, address: u64, access: Access, around: Around) -> Result<(), FaultError> {
+    pub(super) fn resolve(
+        &self,
+        address: u64,
+        access: Access,
+        around: Around,
+        view: View,
+    ) -> Result<(), FaultError> {
         counters::count(access.counter());
         let page = address & !(PAGE_SIZE - 1);
         let mut outcome = Ok(());
         for _ in 0..ATTEMPTS {
-            outcome = match self.attempt(page, access, around) {
+            outcome = match self.attempt(page, access, around, view) {
                 Ok(Attempt::Done(outcome)) => {
                     counters::count(outcome);
                     return Ok(());
@@ -173,8 +190,8 @@ impl Vmspace {
         outcome
     }
 
-    fn attempt(&self, page: u64, access: Access, around: Around) -> Result<Attempt, FaultError> {
-        let stamp = self.pmap().stamp();
+    fn attempt(&self, page: u64, access: Access, around: Around, view: View) -> Result<Attempt, FaultError> {
+        let claim = self.pmap().claim(view);
         let (region, entry) = {
             let map = self.map.lock();
             let entry = map.find(page).ok_or(FaultError::NotMapped)?;
@@ -201,7 +218,7 @@ impl Vmspace {
         match (region.root, &region.overlay) {
             (Some(root), _) => {
                 let index = region.offset + distance;
-                let fault = (page, stamp);
+                let fault = (page, claim.stamp);
                 let Some(found) = vpage::translate(self.pmap(), fault, &region.object, root, index, access)?
                 else {
                     return Ok(Attempt::Again);
@@ -215,7 +232,7 @@ impl Vmspace {
                     Protection::EXECUTE,
                     protection.contains(Protection::EXECUTE) && found.executable,
                 );
-                self.enter_page(page, &region, found.page, allowed, &neighbours, stamp)
+                self.enter_page(page, &region, found.page, allowed, &neighbours, claim)
             }
             (None, Some(overlay)) => {
                 let copies = overlay.object.private_pages().ok_or(FaultError::NotMapped)?;
@@ -228,23 +245,23 @@ impl Vmspace {
                             physical,
                             fresh: false,
                         };
-                        self.enter_own(page, access, own, protection, &neighbours, stamp)
+                        self.enter_own(page, access, own, protection, &neighbours, claim)
                     }
-                    None if access.write => self.make_copy(page, &region, distance, (copies, index), stamp),
+                    None if access.write => self.make_copy(page, &region, distance, (copies, index), claim),
                     None => {
                         let index = (region.offset + distance) / PAGE_SIZE;
                         let allowed = protection - Protection::WRITE;
-                        self.enter_page(page, &region, index, allowed, &neighbours, stamp)
+                        self.enter_page(page, &region, index, allowed, &neighbours, claim)
                     }
                 }
             }
             (None, None) => {
                 if let Some((start, target)) = large::page(&region, &entry, page) {
-                    return self.enter(start, target, &[], stamp, Counter::FaultResident);
+                    return self.enter(start, target, &[], claim, Counter::FaultResident);
                 }
                 let index = (region.offset + distance) / PAGE_SIZE;
                 let Some(pages) = region.object.private_pages() else {
-                    return self.enter_page(page, &region, index, protection, &neighbours, stamp);
+                    return self.enter_page(page, &region, index, protection, &neighbours, claim);
                 };
                 let found = found(region.object.page(index))?;
                 let own = Own {
@@ -253,7 +270,7 @@ impl Vmspace {
                     physical: found.physical,
                     fresh: found.fresh,
                 };
-                self.enter_own(page, access, own, protection, &neighbours, stamp)
+                self.enter_own(page, access, own, protection, &neighbours, claim)
             }
         }
     }
@@ -265,7 +282,7 @@ impl Vmspace {
         region: &Region,
         distance: u64,
         (copies, copy_index): (&PageTree, u64),
-        stamp: Stamp,
+        claim: Claim,
     ) -> Result<Attempt, FaultError> {
         let place = found(copies.reserve(copy_index))?;
         let mut copy = frame::allocate().map_err(|_| FaultError::OutOfMemory)?;
@@ -281,7 +298,7 @@ impl Vmspace {
             cache: CacheMode::WriteBack,
         };
         let insert = || place.insert(copy).is_ok();
-        committed(self.pmap().commit_copy(page, target, stamp, insert))
+        committed(self.pmap().commit_copy(page, target, claim, insert))
     }
 
     /// Enters a page of private memory: as it is if no other vmspace owns it, else for loads, and for a store a copy in its place.
@@ -295,12 +312,12 @@ impl Vmspace {
         own: Own<'_>,
         protection: Protection,
         neighbours: &[(u64, Target)],
-        stamp: Stamp,
+        claim: Claim,
     ) -> Result<Attempt, FaultError> {
         let mut allowed = protection;
         if mm::is_shared(own.physical) {
             if access.write {
-                return self.copy_own(page, own, protection, stamp);
+                return self.copy_own(page, own, protection, claim);
             }
             allowed -= Protection::WRITE;
         } else if allowed.contains(Protection::WRITE) && mm::note_reuse(own.physical) {
@@ -312,7 +329,7 @@ impl Vmspace {
             protection: to_table(allowed),
             cache: CacheMode::WriteBack,
         };
-        self.enter(page, target, neighbours, stamp, outcome_of(own.fresh))
+        self.enter(page, target, neighbours, claim, outcome_of(own.fresh))
     }
 
     /// Gives this vmspace a copy of a page that others own, too.
@@ -324,7 +341,7 @@ impl Vmspace {
         page: u64,
         own: Own<'_>,
         protection: Protection,
-        stamp: Stamp,
+        claim: Claim,
     ) -> Result<Attempt, FaultError> {
         let mut copy = frame::allocate().map_err(|_| FaultError::OutOfMemory)?;
         let Some(original) = own.pages.copy_unstable(own.index, &mut copy) else {
@@ -343,7 +360,7 @@ impl Vmspace {
             part = own.pages.replace_shared(own.index, original, copy).ok();
             part.is_some()
         };
-        committed(self.pmap().commit_copy(page, target, stamp, replace))
+        committed(self.pmap().commit_copy(page, target, claim, replace))
     }
 
     /// Enters a page of the region's object.
@@ -354,7 +371,7 @@ impl Vmspace {
         index: u64,
         protection: Protection,
         neighbours: &[(u64, Target)],
-        stamp: Stamp,
+        claim: Claim,
     ) -> Result<Attempt, FaultError> {
         let found = found(region.object.page(index))?;
         let target = Target {
@@ -363,7 +380,7 @@ impl Vmspace {
             protection: to_table(protection),
             cache: found.cache,
         };
-        self.enter(page, target, neighbours, stamp, outcome_of(found.fresh))
+        self.enter(page, target, neighbours, claim, outcome_of(found.fresh))
     }
 
     /// Enters a translation and those beside it; `new` is what it is counted as if there was none.
@@ -372,10 +389,10 @@ impl Vmspace {
         page: u64,
         target: Target,
         neighbours: &[(u64, Target)],
-        stamp: Stamp,
+        claim: Claim,
         new: Counter,
     ) -> Result<Attempt, FaultError> {
-        match self.pmap().enter(page, target, neighbours, stamp) {
+        match self.pmap().enter(page, target, neighbours, claim) {
             Ok(Entry::New) => Ok(Attempt::Done(new)),
             Ok(Entry::Widened) => Ok(Attempt::Done(Counter::FaultWidened)),
             Ok(Entry::Present) => Ok(Attempt::Done(Counter::FaultSpurious)),

@@ -43,6 +43,29 @@ impl Vmspace {
         Ok(done)
     }
 
+    /// Exchanges the word at `address`, aligned to its size, with `new` and returns what was there. The exchange itself is made inside of
+    /// `during`, in which nothing faults.
+    ///
+    /// # Errors
+    /// EINVAL if it is misaligned; EFAULT if it cannot be written; ENOMEM.
+    pub fn exchange_word(
+        &self,
+        address: u64,
+        new: u64,
+        during: impl Fn(&mut dyn FnMut() -> Option<u64>) -> Option<u64>,
+    ) -> Result<u64, Errno> {
+        if !address.is_multiple_of(size_of::<u64>() as u64) {
+            return Err(Errno::EINVAL);
+        }
+        for _ in 0..ATTEMPTS {
+            if let Some(old) = during(&mut || self.pmap().exchange_word(address, new)) {
+                return Ok(old);
+            }
+            self.handle_fault(address, Access::WRITE)?;
+        }
+        Err(Errno::EFAULT)
+    }
+
     /// One page's part of a transfer. The page may go away between the fault and the copy, so both are repeated.
     fn transfer(
         &self,

@@ -10,7 +10,7 @@ use super::region::{Overlay, Region, Role, charged, charged_within};
 use super::reserve::{self, MOST_PARTS};
 use super::{VMSPACES, fault::FaultError};
 use crate::mm::{self, Account, Charge};
-use crate::pmap::{Cause, Pmap, RemovedTables};
+use crate::pmap::{Cause, Pmap, RemovedTables, Table};
 use crate::sync::{Rank, SpinLock};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -113,6 +113,19 @@ impl Vmspace {
     /// Who pays for private memory and addresses.
     pub fn account(&self) -> &Arc<Account> {
         &self.account
+    }
+
+    /// Gives it a nested page table for guests, if it has none.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn make_nested(&self, accessed_dirty: bool) -> Result<(), Errno> {
+        self.pmap.make_nested(accessed_dirty).map(|_| ())
+    }
+
+    /// The nested page table, if it has one.
+    pub fn nested(&self) -> Option<&Table> {
+        self.pmap.nested()
     }
 
     /// The page table.

@@ -68,7 +68,7 @@ impl Guest {
         let membership = process.join(role, vmspace, accessed_dirty)?;
         let nested = vmspace.nested().ok_or(Errno::ENOENT)?;
         Ok(Box::new(Guest {
-            vcpu: Vcpu::new(nested)?,
+            vcpu: Vcpu::new(nested, membership.number())?,
             membership,
             vmspace: vmspace.clone(),
             root,

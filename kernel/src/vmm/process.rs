@@ -6,7 +6,6 @@ use crate::vm::Vmspace;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use dragonet_abi::Errno;
-use dragonet_abi::vmm::MAX_GUEST_THREADS;
 use invalidation::Space;
 use page_table::FlushSet;
 
@@ -20,8 +19,10 @@ pub enum Role {
 }
 
 /// The guest of a process: while it has members, its address space keeps a nested page table.
+#[derive(Debug)]
 pub struct GuestProcess {
-    members: SpinLock<usize>,
+    /// Places that are taken, a bit each.
+    members: SpinLock<u64>,
     /// The guest's linear addresses, as CPUs know them.
     linear: Space<AtomicU64>,
     /// Closed: nobody enters.
@@ -29,9 +30,13 @@ pub struct GuestProcess {
 }
 
 /// A member's place in its process's guest; given back when dropped.
+#[derive(Debug)]
 pub struct Membership {
     guest: Arc<GuestProcess>,
+    number: u32,
 }
+
+const _: () = assert!(dragonet_abi::vmm::MAX_GUEST_THREADS == u64::BITS as usize);
 
 static NEXT_SPACE: AtomicU64 = AtomicU64::new(1);
 
@@ -68,7 +73,7 @@ impl GuestProcess {
         let members = self.members.lock();
         self.gate.store(true, Ordering::SeqCst);
         // Whoever is in the active set after this has looked at the closed gate.
-        pmap::invalidate_guest(members.irqs(), &self.linear, &FlushSet::everything());
+        pmap::invalidate_guest(members.irqs(), &self.linear, &FlushSet::EVERYTHING);
         let result = change();
         self.gate.store(false, Ordering::Release);
         result
@@ -92,20 +97,25 @@ impl GuestProcess {
             (Role::Master, 0) => {}
             (Role::Master, _) => return Err(Errno::EBUSY),
             (Role::Slave, 0) => return Err(Errno::ENOENT),
-            (Role::Slave, MAX_GUEST_THREADS..) => return Err(Errno::EAGAIN),
+            (Role::Slave, u64::MAX) => return Err(Errno::EAGAIN),
             (Role::Slave, _) => {}
         }
-        *members += 1;
-        Ok(Membership { guest: self.clone() })
+        let number = members.trailing_ones();
+        *members |= 1 << number;
+        Ok(Membership {
+            guest: self.clone(),
+            number,
+        })
     }
 
-    /// Threads in guest mode.
-    pub fn members(&self) -> usize {
-        *self.members.lock()
-    }
 }
 
 impl Membership {
+    /// Its number among the members.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
     /// The guest.
     pub fn guest(&self) -> &GuestProcess {
         &self.guest
@@ -114,6 +124,6 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        *self.guest.members.lock() -= 1;
+        *self.guest.members.lock() &= !(1 << self.number);
     }
 }

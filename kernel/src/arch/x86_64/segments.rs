@@ -131,12 +131,20 @@ pub(super) fn reload(_irqs: &IrqsOff) {
 pub(super) fn check_loaded(_irqs: &IrqsOff) {
     // SAFETY: as in `reload`.
     let limit = unsafe { (*TABLES[super::cpu::index()].descriptors.get()).limit() };
-    assert_eq!(x86_64::instructions::tables::sgdt().limit, limit, "limit of the descriptor table");
+    assert_eq!(
+        x86_64::instructions::tables::sgdt().limit,
+        limit,
+        "limit of the descriptor table"
+    );
     let task: u16;
     // SAFETY: reads a register.
     unsafe { asm!("str {:x}", out(reg) task, options(nomem, nostack, preserves_flags)) };
     assert_eq!(task, TASK_STATE, "task register");
-    assert_eq!((CS::get_reg().0, SS::get_reg().0), (KERNEL_CODE, KERNEL_DATA), "code and stack selectors");
+    assert_eq!(
+        (CS::get_reg().0, SS::get_reg().0),
+        (KERNEL_CODE, KERNEL_DATA),
+        "code and stack selectors"
+    );
 }
 
 /// Sets the stack on which this CPU enters the kernel from user mode by interrupt or exception.

@@ -12,7 +12,7 @@ use crate::arch::vmx::host::{self, CommonHostState, CpuHostState, ThreadHostStat
 use crate::arch::vmx::recorded::NativeCpuid;
 use crate::arch::vmx::{self, Current, GuestRegisters};
 use crate::debug::counters;
-use crate::pmap::{self, Pmap};
+use crate::pmap::{self, Table};
 use crate::vm::Access;
 use crate::vmm::{Exit, NestedFault};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -83,12 +83,12 @@ impl Vcpu {
     ///
     /// # Errors
     /// ENODEV where the machine has no guest mode; ENOMEM.
-    pub fn new(nested: &Pmap, number: u32) -> Result<Self, Errno> {
+    pub fn new(nested: &Table, number: u32) -> Result<Self, Errno> {
         let machine = operation::turn_on_everywhere()?;
         Ok(Vcpu {
             machine,
             vmcs: Vmcs::new(machine.support.revision)?,
-            nested: nested.pointer(),
+            nested: nested.ept_pointer(),
             known: Known::default(),
             cpu: CpuHostState::default(),
             cpuid: cpuid::Guest {

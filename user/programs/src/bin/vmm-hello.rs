@@ -7,11 +7,11 @@ extern crate alloc;
 use core::arch::naked_asm;
 use core::sync::atomic::Ordering;
 use dragonet_abi::Errno;
+use dragonet_abi::Handle;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::process::ThreadControl;
 use dragonet_abi::time::{Clock, FOREVER};
 use dragonet_abi::vmspace::{RUN_EXCEPTION, RegisterFrame, RunState};
-use dragonet_abi::Handle;
 use dragonet_programs::checks::Checks;
 use dragonet_programs::cpuid::Native;
 use dragonet_programs::guest::require_guest_mode;
@@ -58,7 +58,11 @@ fn main(arguments: Arguments) -> ExitCode {
 fn rounds(checks: &mut Checks) -> Result<(), Errno> {
     let map = IdentityMap::new()?;
     let user = IdentityMap::new()?;
-    checks.report("an ordinary thread to begin with", !is_guest(), format_args!("a guest"));
+    checks.report(
+        "an ordinary thread to begin with",
+        !is_guest(),
+        format_args!("a guest"),
+    );
     // Bases that the kernel must neither lose nor mix up, in or out of guest mode.
     let words = Mapping::anonymous(PAGE_SIZE)?;
     words.word(0)?.store(OWN_WORD, Ordering::Relaxed);
@@ -67,11 +71,19 @@ fn rounds(checks: &mut Checks) -> Result<(), Errno> {
     map.run(true, || inside(checks, &map, &user, words.address() + 8))??;
     checks.report("an ordinary thread again", !is_guest(), format_args!("a guest"));
     let word = fs_word();
-    checks.report("its segment base is its own", word == OWN_WORD, format_args!("{word:#x}"));
+    checks.report(
+        "its segment base is its own",
+        word == OWN_WORD,
+        format_args!("{word:#x}"),
+    );
     let again = map.run(true, is_guest)?;
     checks.report("a guest a second time", again, format_args!("not a guest"));
     let slave = map.run(false, || ());
-    checks.report("no slave without a master", slave == Err(Errno::ENOENT), format_args!("{slave:?}"));
+    checks.report(
+        "no slave without a master",
+        slave == Err(Errno::ENOENT),
+        format_args!("{slave:?}"),
+    );
     Ok(())
 }
 
@@ -84,7 +96,11 @@ fn inside(checks: &mut Checks, map: &IdentityMap, user: &IdentityMap, user_base:
     for (place, register) in signature.chunks_exact_mut(4).zip([leaf.ebx, leaf.ecx, leaf.edx]) {
         place.copy_from_slice(&register.to_le_bytes());
     }
-    checks.report("CPUID has our signature", signature == *SIGNATURE, format_args!("{signature:?}"));
+    checks.report(
+        "CPUID has our signature",
+        signature == *SIGNATURE,
+        format_args!("{signature:?}"),
+    );
     let memory = Mapping::anonymous(PAGES * PAGE_SIZE)?;
     let mut wrong = 0;
     for page in 0..PAGES {
@@ -98,7 +114,11 @@ fn inside(checks: &mut Checks, map: &IdentityMap, user: &IdentityMap, user_base:
             wrong += 1;
         }
     }
-    checks.report("memory that is touched first here", wrong == 0, format_args!("{wrong} words"));
+    checks.report(
+        "memory that is touched first here",
+        wrong == 0,
+        format_args!("{wrong} words"),
+    );
     let before = syscall::clock_get(Clock::Monotonic)?;
     let null = syscall::null();
     let after = syscall::clock_get(Clock::Monotonic)?;
@@ -108,7 +128,11 @@ fn inside(checks: &mut Checks, map: &IdentityMap, user: &IdentityMap, user_base:
         format_args!("{null:?}, {before} then {after}"),
     );
     let word = fs_word();
-    checks.report("the segment base came along", word == OWN_WORD, format_args!("{word:#x}"));
+    checks.report(
+        "the segment base came along",
+        word == OWN_WORD,
+        format_args!("{word:#x}"),
+    );
     let twice = map.run(true, || ());
     checks.report("not twice", twice == Err(Errno::EBUSY), format_args!("{twice:?}"));
     users(checks, user, user_base)
@@ -140,7 +164,11 @@ fn users(checks: &mut Checks, user: &IdentityMap, base: u64) -> Result<(), Errno
         && state.registers.rip == user_call as *const () as u64 + USER_CALL_AT;
     checks.report("a user's system call", right, format_args!("{state:x?}"));
     let word = fs_word();
-    checks.report("the segment base is not the user's", word == OWN_WORD, format_args!("{word:#x}"));
+    checks.report(
+        "the segment base is not the user's",
+        word == OWN_WORD,
+        format_args!("{word:#x}"),
+    );
     state = start(user_fault);
     syscall::vmm_run_user(user.root(), &mut state)?;
     let right = state.reason == RUN_EXCEPTION
@@ -158,7 +186,11 @@ fn users(checks: &mut Checks, user: &IdentityMap, base: u64) -> Result<(), Errno
     let right = state.reason == dragonet_abi::vmspace::RUN_TIMEOUT;
     checks.report("no time for a user", right, format_args!("{state:x?}"));
     let refused = syscall::vmm_run_user(user.root() + 8, &mut state);
-    checks.report("a root that CR3 cannot have", refused == Err(Errno::EINVAL), format_args!("{refused:?}"));
+    checks.report(
+        "a root that CR3 cannot have",
+        refused == Err(Errno::EINVAL),
+        format_args!("{refused:?}"),
+    );
     Ok(())
 }
 

@@ -67,7 +67,11 @@ fn main(arguments: Arguments) -> ExitCode {
         Ok(options) => options,
         Err(status) => return status,
     };
-    let number = |letter, default: u64| options.value(letter).map_or(Some(default), |text| text.parse().ok());
+    let number = |letter, default: u64| {
+        options
+            .value(letter)
+            .map_or(Some(default), |text| text.parse().ok())
+    };
     let (Some(threads), Some(rounds)) = (number('n', 4), number('r', 100)) else {
         return usage(&arguments, format_args!("THREADS and ROUNDS are numbers"));
     };
@@ -99,7 +103,10 @@ fn run(checks: &mut Checks, threads: u32, rounds: u64) -> Result<(), Errno> {
     let mut handles = Vec::new();
     for number in 0..threads {
         // A slave needs a master.
-        while number > 0 && shared.entered.load(Ordering::Acquire) == 0 && shared.done.load(Ordering::Acquire) == 0 {
+        while number > 0
+            && shared.entered.load(Ordering::Acquire) == 0
+            && shared.done.load(Ordering::Acquire) == 0
+        {
             syscall::thread_yield();
         }
         let own = Arc::clone(&shared);
@@ -114,7 +121,11 @@ fn run(checks: &mut Checks, threads: u32, rounds: u64) -> Result<(), Errno> {
         );
     }
     let (sum, wanted) = (shared.sum.load(Ordering::Relaxed), u64::from(threads) * rounds);
-    checks.report("the sum of all", sum == wanted, format_args!("{sum}, not {wanted}"));
+    checks.report(
+        "the sum of all",
+        sum == wanted,
+        format_args!("{sum}, not {wanted}"),
+    );
     let failures = shared.failures.load(Ordering::Relaxed);
     let first = *shared.first.lock();
     checks.report(

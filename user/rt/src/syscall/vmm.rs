@@ -74,7 +74,11 @@ pub fn vmm_info(system: Handle, cpu: u64) -> Result<VmxRegisters, Errno> {
     unsafe {
         call(
             SyscallNumber::VmmInfo,
-            [u64::from(system.0), cpu, core::ptr::from_mut(&mut registers) as u64],
+            [
+                u64::from(system.0),
+                cpu,
+                core::ptr::from_mut(&mut registers) as u64,
+            ],
         )
     }?;
     Ok(registers)

@@ -101,10 +101,7 @@ pub fn check(irqs: &IrqsOff, cpu: &CpuHostState, thread: &ThreadHostState) {
         now == *thread,
         "after an exit the thread has {now:x?} instead of {thread:x?}"
     );
-    assert!(
-        !crate::arch::irq::enabled(),
-        "interrupts are on after an exit"
-    );
+    assert!(!crate::arch::irq::enabled(), "interrupts are on after an exit");
     segments::check_loaded(irqs);
 }
 

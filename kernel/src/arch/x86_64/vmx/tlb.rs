@@ -31,7 +31,10 @@ pub fn configure(kinds: Kinds) {
         (kinds.one_tag, ONE_TAG),
         (kinds.one_address, ONE_ADDRESS),
     ];
-    let bits = bits.iter().filter(|(has, _)| *has).fold(0, |all, (_, bit)| all | bit);
+    let bits = bits
+        .iter()
+        .filter(|(has, _)| *has)
+        .fold(0, |all, (_, bit)| all | bit);
     KINDS.store(bits, Ordering::Relaxed);
 }
 
