@@ -230,7 +230,9 @@ impl Pmap {
                 Err(error) => break Err(error),
             }
         };
-        self.tables.fetch_add(source.taken, Ordering::Relaxed);
+        if source.taken != 0 {
+            self.tables.fetch_add(source.taken, Ordering::Relaxed);
+        }
         result
     }
 
