@@ -11,6 +11,7 @@ mod mappings;
 mod remap;
 mod reuse;
 mod roots;
+mod stacks;
 mod switching;
 mod unmap;
 
@@ -21,7 +22,7 @@ use crate::team::Team;
 pub type Family = (&'static str, fn(&mut Team) -> Outcome);
 
 /// All families.
-pub const ALL: [Family; 11] = [
+pub const ALL: [Family; 12] = [
     ("invalidation", invalidation::play),
     ("roots", roots::play),
     ("remap", remap::play),
@@ -33,4 +34,5 @@ pub const ALL: [Family; 11] = [
     ("destroy", destroy::play),
     ("entries", entries::play),
     ("mappings", mappings::play),
+    ("stacks", stacks::play),
 ];
