@@ -5,6 +5,7 @@
 mod destroy;
 mod downgrade;
 mod entries;
+mod forks;
 mod harvest;
 mod invalidation;
 mod mappings;
@@ -22,7 +23,7 @@ use crate::team::Team;
 pub type Family = (&'static str, fn(&mut Team) -> Outcome);
 
 /// All families.
-pub const ALL: [Family; 12] = [
+pub const ALL: [Family; 13] = [
     ("invalidation", invalidation::play),
     ("roots", roots::play),
     ("remap", remap::play),
@@ -35,4 +36,5 @@ pub const ALL: [Family; 12] = [
     ("entries", entries::play),
     ("mappings", mappings::play),
     ("stacks", stacks::play),
+    ("forks", forks::play),
 ];
