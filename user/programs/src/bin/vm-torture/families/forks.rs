@@ -36,6 +36,9 @@ const PAGES: u64 = LEFT_OUT + 1;
 const LEADER: u64 = 31;
 const WORDS: usize = LEADER as usize + 1;
 const SPACE: u64 = 37 << 30;
+/// Where a helper maps and unmaps in the parent, and bytes of addresses for each.
+const CHURN: u64 = 39 << 30;
+const REGION: u64 = 1 << 20;
 /// Copies that are there at once.
 const COPIES: usize = 4;
 const READ_WRITE: Protection = Protection::READ.union(Protection::WRITE);
@@ -129,6 +132,38 @@ impl Stage {
         );
         self.finished[member as usize].store(value, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Maps memory of the parent, stores into it, sees that it is there, and unmaps it, while the parent is forked.
+    fn churn(&self, member: u64, number: u32, random: &mut Random) -> Outcome {
+        let (start, pages) = (CHURN + member * REGION, 1 + random.below(32));
+        let request = MapRequest {
+            flags: (MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED).bits(),
+            ..fixed(start, pages * PAGE_SIZE, READ_WRITE, Handle::NONE, 0)
+        };
+        self.parent
+            .map(&request)
+            .map_err(doing("mapping in the parent"))?;
+        let value = Signature::new(OWNER, member as u16, number).0;
+        for registers in [
+            code::check_pages(start, 0, 0, pages),
+            code::store_pages(start, value, 0, pages),
+            code::check_pages(start, value, 0, pages),
+        ] {
+            let state = run(self.parent.vmspace(), registers, random)?;
+            let seen = Seen::of(&state);
+            let rest = state.registers;
+            demand!(
+                matches!(seen, Seen::Value(_)) && rest.rbx == 0,
+                "memory that comes and goes in the parent: {seen:?}, {} in place of {}",
+                Signature(rest.rax),
+                Signature(rest.rsi)
+            );
+        }
+        // Not always as a whole.
+        let kept = random.below(pages) * PAGE_SIZE;
+        syscall::vmspace_munmap(self.parent.vmspace(), start + kept, pages * PAGE_SIZE - kept)
+            .map_err(doing("unmapping in the parent"))
     }
 }
 
@@ -358,9 +393,15 @@ pub fn play(team: &mut Team) -> Outcome {
     for member in 0..team.helpers() {
         let stage = Arc::clone(&stage);
         let mut number = 0;
-        team.helper("who stores", move |random| {
+        // Who churns has stored 0 all the time.
+        let churns = member % 3 == 1;
+        team.helper(if churns { "who churns" } else { "who stores" }, move |random| {
             number += 1;
-            stage.store(member, number, random)
+            if churns {
+                stage.churn(member, number, random)
+            } else {
+                stage.store(member, number, random)
+            }
         })?;
     }
     let window = Window::new(PAGE_SIZE).map_err(doing("making a window"))?;
