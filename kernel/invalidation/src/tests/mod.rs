@@ -1,1 +1,12 @@
 //! Tests.
+
+mod driver;
+mod fault;
+mod machine;
+mod model;
+mod oracle;
+mod mutations;
+mod program;
+mod random;
+mod run;
+mod universe;

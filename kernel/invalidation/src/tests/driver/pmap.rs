@@ -1,0 +1,272 @@
+//! `kernel/src/pmap/space.rs`, with a nested page table beside the regular one.
+
+use super::Rig;
+use super::cpu::Core;
+use super::memory::{Removed, RigSource, RigTables};
+use crate::Space;
+use crate::tests::fault::{Fault, planted};
+use crate::tests::machine::SharedWord;
+use page_table::{
+    Attributes, CacheMode, EPT, Entered, FlushSet, Format, Interlock, PAGE_SIZE, Protection, Stamp, Tables, X86_64,
+    release_subtree,
+};
+use shuttle::sync::Mutex;
+use shuttle::sync::atomic::AtomicU64;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The address was invalidated after the stamp was taken.
+#[derive(Debug)]
+pub struct Stale;
+
+/// Which of the two page tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    Regular,
+    Nested,
+}
+
+pub struct Nested {
+    pub space: Space<SharedWord>,
+    pub root: u64,
+}
+
+#[derive(Default)]
+pub struct Locked {
+    interlock: Interlock,
+    nested: Option<Arc<Nested>>,
+}
+
+pub struct Pmap {
+    pub space: Space<SharedWord>,
+    pub root: u64,
+    stamp: AtomicU64,
+    locked: Mutex<Locked>,
+}
+
+impl Pmap {
+    pub fn new(rig: &Rig) -> Self {
+        let id = rig.fresh_id();
+        Pmap {
+            space: Space::new(id),
+            root: rig.new_root(id),
+            stamp: AtomicU64::new(0),
+            locked: Mutex::default(),
+        }
+    }
+
+    /// The nested page table, which comes into being when a guest is first entered.
+    pub fn nested(&self, core: &mut Core) -> Arc<Nested> {
+        core.with_lock(&self.locked, |core, locked| {
+            let rig = &core.rig;
+            let nested = locked.nested.get_or_insert_with(|| {
+                let id = rig.fresh_id();
+                let root = rig
+                    .hardware()
+                    .memory
+                    .allocate(crate::tests::model::memory::Use::Table(id));
+                Arc::new(Nested {
+                    space: Space::new(id),
+                    root,
+                })
+            });
+            Arc::clone(nested)
+        })
+    }
+
+    /// `Pmap::stamp`.
+    pub fn stamp(&self) -> Stamp {
+        Stamp(self.stamp.load(Ordering::Acquire))
+    }
+
+    fn raise(&self, interlock: &mut Interlock, range: &Range<u64>) {
+        if !planted(Fault::SkipInterlock) {
+            self.stamp.store(interlock.invalidate(range).0, Ordering::Release);
+        }
+    }
+
+    /// `Pmap::enter`.
+    pub fn enter(
+        &self,
+        core: &mut Core,
+        which: Which,
+        address: u64,
+        frame: u64,
+        write: bool,
+        stamp: Stamp,
+    ) -> Result<(), Stale> {
+        core.with_lock(&self.locked, |core, locked| {
+            if !locked.interlock.admits(stamp, address) && !planted(Fault::IgnoreInterlock) {
+                return Err(Stale);
+            }
+            self.enter_locked(core, locked, which, address, frame, write);
+            Ok(())
+        })
+    }
+
+    fn enter_locked(
+        &self,
+        core: &mut Core,
+        locked: &Locked,
+        which: Which,
+        address: u64,
+        frame: u64,
+        write: bool,
+    ) {
+        let rig = Arc::clone(&core.rig);
+        let (format, root, space) = match (which, &locked.nested) {
+            (Which::Nested, Some(nested)) => (&EPT, nested.root, &nested.space),
+            _ => (&X86_64, self.root, &self.space),
+        };
+        let entry = leaf(format, frame, write);
+        let memory = RigTables(&rig);
+        let tables = Tables::new(format, root, &memory);
+        let mut source = RigSource(&rig, space.id());
+        while let Entered::Broken(owed) = tables
+            .enter(address, 1, entry, &mut source)
+            .expect("there is always memory")
+        {
+            owed.discharge(|set| {
+                if !planted(Fault::SkipBreakFlush) {
+                    core.invalidate(space, set);
+                }
+            });
+        }
+    }
+
+    /// `Pmap::commit_copy`.
+    pub fn commit_copy(
+        &self,
+        core: &mut Core,
+        which: Which,
+        address: u64,
+        copy: u64,
+        stamp: Stamp,
+        insert: impl Fn() -> bool,
+    ) -> Result<(), Stale> {
+        core.with_lock(&self.locked, |core, locked| {
+            if !locked.interlock.admits(stamp, address) && !planted(Fault::IgnoreInterlock) {
+                return Err(Stale);
+            }
+            let early = planted(Fault::CopyBeforeFlush);
+            if early && !insert() {
+                return Err(Stale);
+            }
+            let page = address..address + PAGE_SIZE;
+            self.remove_locked(core, locked, &page, &(0..0));
+            if !early && !insert() {
+                return Err(Stale);
+            }
+            self.raise(&mut locked.interlock, &page);
+            self.enter_locked(core, locked, which, address, copy, true);
+            Ok(())
+        })
+    }
+
+    /// `Pmap::remove`, and `RemovedTables` dropped.
+    pub fn remove(&self, core: &mut Core, range: &Range<u64>, releasable: &Range<u64>) {
+        let rig = Arc::clone(&core.rig);
+        let removed = core.with_lock(&self.locked, |core, locked| {
+            self.raise(&mut locked.interlock, range);
+            self.remove_in(core, &rig, locked, range, releasable)
+        });
+        removed.into_iter().for_each(|mut removed| removed.release());
+    }
+
+    fn remove_locked(&self, core: &mut Core, locked: &Locked, range: &Range<u64>, releasable: &Range<u64>) {
+        let rig = Arc::clone(&core.rig);
+        let removed = self.remove_in(core, &rig, locked, range, releasable);
+        removed.into_iter().for_each(|mut removed| removed.release());
+    }
+
+    fn remove_in<'rig>(
+        &self,
+        core: &mut Core,
+        rig: &'rig Rig,
+        locked: &Locked,
+        range: &Range<u64>,
+        releasable: &Range<u64>,
+    ) -> Vec<Removed<'rig>> {
+        let memory = RigTables(rig);
+        let mut one = |format, root, space: &Space<SharedWord>| {
+            let late = !planted(Fault::FlushBeforeChange);
+            if !late {
+                let mut set = FlushSet::nothing();
+                set.add_table(&(0..1 << 39));
+                core.invalidate(space, &set);
+            }
+            let owed = Tables::new(format, root, &memory).remove(range, releasable, Removed::new(rig, format));
+            owed.discharge(|set| {
+                if late {
+                    core.invalidate(space, set);
+                }
+            })
+        };
+        let mut removed = vec![one(&X86_64, self.root, &self.space)];
+        if let Some(nested) = locked.nested.as_ref().filter(|_| !planted(Fault::ForgetNested)) {
+            removed.push(one(&EPT, nested.root, &nested.space));
+        }
+        removed
+    }
+
+    /// `Pmap::narrow` to loads.
+    pub fn narrow(&self, core: &mut Core, range: &Range<u64>) {
+        let rig = Arc::clone(&core.rig);
+        core.with_lock(&self.locked, |core, locked| {
+            self.raise(&mut locked.interlock, range);
+            let memory = RigTables(&rig);
+            let mut one = |format, root, space: &Space<SharedWord>| {
+                let owed = Tables::new(format, root, &memory).narrow(range, Protection::READ);
+                owed.discharge(|set| {
+                    if !planted(Fault::SkipNarrowFlush) {
+                        core.invalidate(space, set);
+                    }
+                });
+            };
+            one(&X86_64, self.root, &self.space);
+            if let Some(nested) = &locked.nested {
+                one(&EPT, nested.root, &nested.space);
+            }
+        });
+    }
+
+    /// `Drop for Pmap`: nobody runs it any more.
+    pub fn end(self, rig: &Rig) {
+        let nested = self.locked.into_inner().expect("no CPU died with the lock").nested;
+        end_tables(rig, &X86_64, &self.space, self.root);
+        if let Some(nested) = nested {
+            end_tables(rig, &EPT, &nested.space, nested.root);
+        }
+    }
+}
+
+fn end_tables(rig: &Rig, format: &'static Format, space: &Space<SharedWord>, root: u64) {
+    let active = space.active();
+    assert_eq!(active, 0, "space {} goes away while CPUs {active:#b} use it", space.id());
+    // The kernel's half is not the space's own.
+    for slot in 0..2 {
+        let entry = rig.hardware().memory.word(root, slot);
+        if format.is_present(entry) {
+            let table = format.table_address(entry);
+            release_subtree(format, &RigTables(rig), table, 3, &mut |table| rig.hardware().free(table));
+        }
+    }
+    rig.hardware().free(root);
+    rig.retire_id(space.id());
+}
+
+/// A leaf for a page of a program. Accessed and dirty are set at once.
+fn leaf(format: &Format, frame: u64, write: bool) -> u64 {
+    let mut protection = Protection::READ;
+    protection.set(Protection::WRITE, write);
+    let attributes = Attributes {
+        protection,
+        user: true,
+        global: planted(Fault::GlobalPages),
+        cache: CacheMode::WriteBack,
+        software: 0,
+    };
+    let dirty = if write { format.dirty } else { 0 };
+    format.leaf(1, frame, attributes) | format.accessed | dirty
+}

@@ -1,0 +1,157 @@
+//! Faults that can be planted, to see that the oracle finds them.
+//!
+//! The protocol itself is not changed for them. What they break is an instruction ([`super::machine`]), an operation on a shared
+//! word, known by its kind, its ordering and what its CPU is doing, or the kernel's use of the protocol ([`super::driver`]).
+
+use std::cell::{Cell, RefCell};
+
+/// One fault. Labels and hashes are those of DragonFly's bugs and commits that are like it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    // Instructions.
+    /// INVLPG does nothing.
+    SkipPageFlush,
+    /// The flush of a whole tag does nothing.
+    SkipTagFlush,
+    /// Flushes that another CPU asks for do nothing.
+    SkipRemoteFlush,
+    /// INVPCID for an address where INVLPG is needed: paging-structure entries for other addresses stay.
+    KeepPagingStructures,
+    /// A root is loaded with "keep" under a tag that was another's, or that missed an invalidation.
+    KeepStaleTag,
+    /// INVEPT is left out (S5, 9563660691).
+    SkipNestedFlush,
+    /// INVLPG where INVEPT is needed (S5).
+    InvlpgForInvept,
+    /// INVVPID where INVEPT is needed.
+    InvvpidForInvept,
+    /// INVVPID of a tag is left out.
+    SkipGuestFlush,
+    /// INVVPID of an address is left out.
+    SkipGuestPageFlush,
+    /// INVVPID that retains globals where a tag gets a new owner.
+    RetainGuestGlobals,
+    /// Interrupts to a CPU that runs a program get lost (4dd1b99459).
+    LoseInterrupt,
+    // Shared words.
+    /// The bit in the active set is not set (685f4bf52c).
+    SkipActivation,
+    /// The bits in the active sets of a guest's spaces are not set (S8).
+    SkipGuestActivation,
+    /// The bit in the active set is never taken out.
+    SkipDeactivation,
+    /// The generation is not raised.
+    SkipGeneration,
+    /// One CPU of the active set is left out.
+    MissOneTarget,
+    /// No interrupt is sent, whatever was in the inbox (1b1e83e245).
+    NeverKick,
+    /// The invalidator does not wait for answers.
+    DoNotWait,
+    /// An invalidator that waits does not serve (58c45905b1).
+    WaitWithoutServing,
+    /// An answer gets lost.
+    LoseAnswer,
+    // The kernel's use.
+    /// A CPU sets another CPU's bit (685f4bf52c).
+    ActivateWrongCpu,
+    /// Switching to the space that runs already clears the bit and loads no root (95270b7ecb).
+    SwitchToSame,
+    /// The bit in the old set is cleared before the new root is loaded.
+    DeactivateBeforeLoad,
+    /// The answer comes before the flush although tables were detached.
+    AnswerBeforeFlush,
+    /// Pages are freed before the flush.
+    FreePagesEarly,
+    /// Detached tables are freed before the flush.
+    FreeTablesEarly,
+    /// The flush comes before the table is changed.
+    FlushBeforeChange,
+    /// The entries change after the translations are removed.
+    ChangeTruthLate,
+    /// A walk's result is entered although its address was invalidated since (fc531fbc3f).
+    IgnoreInterlock,
+    /// The stamp is taken after the look-up (fc531fbc3f).
+    StampLate,
+    /// An invalidation does not raise the interlock (fc531fbc3f).
+    SkipInterlock,
+    /// A private copy becomes known before the original is flushed.
+    CopyBeforeFlush,
+    /// A broken translation is not flushed before the next one is entered (57cbfb93d1).
+    SkipBreakFlush,
+    /// `protect` narrows the table and flushes nothing.
+    SkipNarrowFlush,
+    /// `fork` leaves the parent's translations writable.
+    ForkWithoutNarrow,
+    /// Translations of a virtual page table are writable before the entry is dirty (c50e690bc7).
+    WritableWhileClean,
+    /// A new root of a virtual page table is set without an invalidation.
+    SetRootWithoutFlush,
+    /// Removals forget the nested page table (S11).
+    ForgetNested,
+    /// A CPU that waits for a lock does not serve (33bb509e58).
+    LockWithoutServing,
+    /// A new space gets the id of one that is gone, with its root page (3627d1271d, c50e690bc7).
+    ReuseId,
+    /// Programs' pages are global.
+    GlobalPages,
+    /// Requests are served between the preparation of a guest's entry and the entry.
+    ServeBeforeEntry,
+    /// The bits of a guest's spaces are cleared before the exit.
+    LeaveBeforeExit,
+    /// Two guests' linear addresses share a tag.
+    ShareGuestTag,
+    /// A guest's page-table change is not told to its other CPUs.
+    InvalidateGuestHereOnly,
+}
+
+/// What a CPU does, for faults in shared words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    #[default]
+    Other,
+    Switch,
+    EnterGuest,
+    Invalidate,
+    Serve,
+}
+
+thread_local! {
+    // All CPUs of a run live on one thread.
+    static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
+    static PHASES: RefCell<Vec<Phase>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Plants a fault, or none, for the runs that follow on this thread.
+pub fn plant(fault: Option<Fault>) {
+    PLANTED.set(fault);
+}
+
+pub fn planted(fault: Fault) -> bool {
+    PLANTED.get() == Some(fault)
+}
+
+fn task() -> usize {
+    shuttle::current::me().into()
+}
+
+/// What the calling CPU does.
+pub fn phase() -> Phase {
+    PHASES.with_borrow(|phases| phases.get(task()).copied().unwrap_or_default())
+}
+
+/// Sets what the calling CPU does and returns what it did before.
+pub fn set_phase(phase: Phase) -> Phase {
+    let task = task();
+    PHASES.with_borrow_mut(|phases| {
+        if phases.len() <= task {
+            phases.resize(task + 1, Phase::Other);
+        }
+        std::mem::replace(&mut phases[task], phase)
+    })
+}
+
+/// All CPUs are about to be new ones.
+pub fn forget_phases() {
+    PHASES.with_borrow_mut(Vec::clear);
+}

@@ -1,0 +1,70 @@
+//! Every planted fault is found.
+
+use super::fault::{Fault, plant};
+use super::random::numbered;
+use super::run::run;
+
+const ALL: &[Fault] = &[
+    Fault::SkipPageFlush,
+    Fault::SkipTagFlush,
+    Fault::SkipRemoteFlush,
+    Fault::KeepPagingStructures,
+    Fault::KeepStaleTag,
+    Fault::SkipNestedFlush,
+    Fault::InvlpgForInvept,
+    Fault::InvvpidForInvept,
+    Fault::SkipGuestFlush,
+    Fault::SkipGuestPageFlush,
+    Fault::RetainGuestGlobals,
+    Fault::LoseInterrupt,
+    Fault::SkipActivation,
+    Fault::SkipGuestActivation,
+    Fault::SkipDeactivation,
+    Fault::SkipGeneration,
+    Fault::MissOneTarget,
+    Fault::NeverKick,
+    Fault::DoNotWait,
+    Fault::WaitWithoutServing,
+    Fault::LoseAnswer,
+    Fault::ActivateWrongCpu,
+    Fault::SwitchToSame,
+    Fault::DeactivateBeforeLoad,
+    Fault::AnswerBeforeFlush,
+    Fault::FreePagesEarly,
+    Fault::FreeTablesEarly,
+    Fault::FlushBeforeChange,
+    Fault::ChangeTruthLate,
+    Fault::IgnoreInterlock,
+    Fault::StampLate,
+    Fault::SkipInterlock,
+    Fault::CopyBeforeFlush,
+    Fault::SkipBreakFlush,
+    Fault::SkipNarrowFlush,
+    Fault::ForkWithoutNarrow,
+    Fault::WritableWhileClean,
+    Fault::SetRootWithoutFlush,
+    Fault::ForgetNested,
+    Fault::LockWithoutServing,
+    Fault::ReuseId,
+    Fault::GlobalPages,
+    Fault::ServeBeforeEntry,
+    Fault::LeaveBeforeExit,
+    Fault::ShareGuestTag,
+    Fault::InvalidateGuestHereOnly,
+];
+
+#[test]
+fn every_planted_fault_is_found() {
+    for &fault in ALL {
+        plant(Some(fault));
+        let start = std::time::Instant::now();
+        let mut found = None;
+        for number in 0..2000 {
+            if let Err(text) = run(&numbered(number, 16), number * 4, 4) {
+                found = Some((number, text));
+                break;
+            }
+        }
+        println!("MUT {fault:?} {:?} {}", start.elapsed(), found.map_or("NOT FOUND".to_owned(), |(n, t)| format!("{n}: {}", t.replace('\n', " "))));
+    }
+}
