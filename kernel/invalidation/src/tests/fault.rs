@@ -29,6 +29,8 @@ pub enum Fault {
     SkipGuestFlush,
     /// INVVPID of an address is left out.
     SkipGuestPageFlush,
+    /// INVLPG where INVVPID of an address is needed (S7).
+    InvlpgForInvvpid,
     /// INVVPID that retains globals where a tag gets a new owner.
     RetainGuestGlobals,
     /// Interrupts to a CPU that runs a program get lost (4dd1b99459).
@@ -50,6 +52,8 @@ pub enum Fault {
     DoNotWait,
     /// An invalidator that waits does not serve (58c45905b1).
     WaitWithoutServing,
+    /// Of several notes in an inbox all but one get lost.
+    LoseNotes,
     /// An answer gets lost.
     LoseAnswer,
     // The kernel's use.
@@ -71,6 +75,8 @@ pub enum Fault {
     ChangeTruthLate,
     /// A walk's result is entered although its address was invalidated since (fc531fbc3f).
     IgnoreInterlock,
+    /// The same for what a fault maps beside its page.
+    AdmitNeighbours,
     /// The stamp is taken after the look-up (fc531fbc3f).
     StampLate,
     /// An invalidation does not raise the interlock (fc531fbc3f).

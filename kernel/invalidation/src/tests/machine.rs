@@ -35,7 +35,8 @@ impl Word for SharedWord {
     }
 
     fn swap(&self, value: u64, order: Ordering) -> u64 {
-        self.0.swap(value, order)
+        let all = self.0.swap(value, order);
+        if planted(Fault::LoseNotes) { all & all.wrapping_neg() } else { all }
     }
 
     fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
@@ -159,8 +160,12 @@ impl GuestMachine for SimulatedCpu<'_> {
 
     fn flush_guest_page(&self, tag: u16, address: u64) {
         self.rig.step();
-        if !planted(Fault::SkipGuestPageFlush) {
-            self.rig.hardware().invvpid(self.cpu, Invvpid::Address(tag, address));
+        let mut hardware = self.rig.hardware();
+        if planted(Fault::SkipGuestPageFlush) {
+        } else if planted(Fault::InvlpgForInvvpid) {
+            hardware.flush_page(self.cpu, address);
+        } else {
+            hardware.invvpid(self.cpu, Invvpid::Address(tag, address));
         }
     }
 }

@@ -129,47 +129,86 @@ fn access() -> impl Strategy<Value = Operation> {
         .prop_map(|((first, count), write)| Operation::Access(first, count.min(4), write))
 }
 
-fn operation() -> impl Strategy<Value = Operation> {
-    let accesses = prop::collection::vec((0..PAGES, any::<bool>()), 1..5);
+/// What programs are about.
+#[derive(Clone, Copy, Debug)]
+enum Subject {
+    Memory,
+    Virtual,
+    Guests,
+}
+
+fn management() -> impl Strategy<Value = Operation> {
     prop_oneof![
         6 => slot().prop_map(Operation::Run),
         1 => Just(Operation::Rest),
         1 => slot().prop_map(Operation::Replace),
         1 => slot().prop_map(Operation::Destroy),
         2 => (slot(), slot()).prop_map(|(from, to)| Operation::Fork(from, to)),
-        12 => access(),
-        3 => (slot(), span_of(PRIVATE)).prop_map(|(slot, (first, count))| Operation::Unmap(slot, first, count)),
-        3 => (slot(), span_of(PRIVATE)).prop_map(|(slot, (first, count))| Operation::Map(slot, first, count)),
-        3 => (slot(), span_of(PRIVATE), any::<bool>())
-            .prop_map(|(slot, (first, count), allow)| Operation::Protect(slot, first, count, allow)),
-        3 => (slot(), span_of(PRIVATE)).prop_map(|(slot, (first, count))| Operation::Discard(slot, first, count)),
+    ]
+}
+
+fn memory() -> impl Strategy<Value = Operation> {
+    let range = || (slot(), span_of(PRIVATE));
+    prop_oneof![
+        range().prop_map(|(slot, (first, count))| Operation::Unmap(slot, first, count)),
+        range().prop_map(|(slot, (first, count))| Operation::Map(slot, first, count)),
+        (range(), any::<bool>())
+            .prop_map(|((slot, (first, count)), allow)| Operation::Protect(slot, first, count, allow)),
+        range().prop_map(|(slot, (first, count))| Operation::Discard(slot, first, count)),
+    ]
+}
+
+fn virtual_tables() -> impl Strategy<Value = Operation> {
+    let roots = prop_oneof![Just(ROOT), Just(5 << 12 | ALLOW), Just(ALLOW | Vpte::LARGE)];
+    prop_oneof![
         3 => (slot(), span_of(VIRTUAL)).prop_map(|(slot, (first, count))| Operation::Invalidate(slot, first, count)),
-        1 => (slot(), prop_oneof![Just(ROOT), Just(5 << 12 | ALLOW), Just(ALLOW | Vpte::LARGE)])
-            .prop_map(|(slot, root)| Operation::SetRoot(slot, root)),
+        1 => (slot(), roots).prop_map(|(slot, root)| Operation::SetRoot(slot, root)),
         4 => place().prop_flat_map(|place| (Just(place), entry(place)))
             .prop_map(|(place, entry)| Operation::Edit(place, entry)),
         2 => (slot(), 3..5usize).prop_map(|(slot, table)| Operation::Harvest(slot, table)),
-        3 => Just(Operation::BuildGuest),
+    ]
+}
+
+fn guests() -> impl Strategy<Value = Operation> {
+    let accesses = prop::collection::vec((0..PAGES, any::<bool>()), 1..6);
+    prop_oneof![
+        1 => Just(Operation::BuildGuest),
         2 => (0..PAGES, PRIVATE, any::<bool>(), any::<bool>())
             .prop_map(|(page, target, write, global)| Operation::EditGuest(page, target, write, global)),
-        3 => (0..PAGES, PRIVATE).prop_map(|(page, target)| Operation::InvalidateGuest(page, target)),
+        3 => (0..PAGES, 0..PAGES).prop_map(|(page, target)| Operation::InvalidateGuest(page, target)),
         8 => (0..ROOTS.len(), accesses).prop_map(|(which, accesses)| Operation::Guest(which, accesses)),
     ]
 }
 
-/// Programs for up to four CPUs, with up to so many operations each.
-pub fn program(operations: usize) -> impl Strategy<Value = Program> {
-    // As a rule a CPU first runs a space and touches something.
-    let start = (slot(), access()).prop_map(|(slot, access)| vec![Operation::Run(slot), access]);
-    let more = prop::collection::vec(operation(), 1..=operations);
-    let one = (start, more)
+fn operation(subject: Subject) -> BoxedStrategy<Operation> {
+    match subject {
+        Subject::Memory => prop_oneof![5 => management(), 7 => access(), 8 => memory(), 1 => virtual_tables()].boxed(),
+        Subject::Virtual => prop_oneof![3 => management(), 7 => access(), 1 => memory(), 8 => virtual_tables()].boxed(),
+        Subject::Guests => prop_oneof![3 => management(), 2 => access(), 5 => memory(), 12 => guests()].boxed(),
+    }
+}
+
+/// What a CPU does: as a rule it first runs a space and touches something.
+fn operations(subject: Subject, most: usize) -> BoxedStrategy<Vec<Operation>> {
+    let start = (slot(), access()).prop_map(move |(slot, access)| match subject {
+        Subject::Guests => vec![Operation::Run(slot), Operation::BuildGuest],
+        _ => vec![Operation::Run(slot), access],
+    });
+    let more = prop::collection::vec(operation(subject), 1..=most);
+    (start, more)
         .prop_map(|(mut all, more)| {
             all.extend(more);
             all
         })
-        .boxed();
+        .boxed()
+}
+
+/// Programs for up to four CPUs, with about so many operations each.
+pub fn program(most: usize) -> impl Strategy<Value = Program> {
+    let subject = prop_oneof![Just(Subject::Memory), Just(Subject::Virtual), Just(Subject::Guests)];
     let cpus = prop_oneof![1 => 1..2usize, 4 => 2..4usize, 2 => 4..5usize];
-    let cpus = cpus.prop_flat_map(move |cpus| prop::collection::vec(one.clone(), cpus));
+    let cpus = (subject, cpus)
+        .prop_flat_map(move |(subject, cpus)| prop::collection::vec(operations(subject, most), cpus));
     (prop::bool::weighted(0.8), prop::bool::weighted(0.8), cpus).prop_map(|(pcids, vpids, cpus)| Program {
         pcids,
         vpids,

@@ -4,7 +4,6 @@ use super::driver::Rig;
 use super::driver::cpu::Core;
 use super::driver::vmspace::Vmspace;
 use super::fault;
-use super::model::Mode;
 use super::program::{Program, ROOT, first_table};
 use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
@@ -49,19 +48,20 @@ fn execute(program: &Program) -> Events {
 }
 
 impl Core {
-    /// Leaves everything and answers others until all have finished.
+    /// Goes on as a program that does nothing until all others do, then leaves everything, and answers until all have.
     fn finish(&mut self) {
+        let rig = Arc::clone(&self.rig);
         self.set_mode(self.idle_mode());
-        self.step();
+        rig.running.fetch_sub(1, Ordering::SeqCst);
+        self.idle_while(|| rig.running.load(Ordering::SeqCst) != 0);
         self.switch_to(None);
-        self.set_mode(Mode::Kernel);
         for slot in 0..super::driver::SLOTS {
-            if let Some(space) = self.rig.replace_slot(slot, None) {
+            if let Some(space) = rig.replace_slot(slot, None) {
                 self.put(space);
             }
         }
-        self.rig.running.fetch_sub(1, Ordering::SeqCst);
-        self.halt();
+        rig.leaving.fetch_sub(1, Ordering::SeqCst);
+        self.idle_while(|| rig.leaving.load(Ordering::SeqCst) != 0);
     }
 }
 

@@ -102,9 +102,9 @@ impl Core {
         self.deliver();
     }
 
-    /// Halts until all CPUs have finished; only interrupts wake it for a moment.
-    pub fn halt(&mut self) {
-        while self.rig.running.load(Ordering::SeqCst) != 0 {
+    /// Does nothing while `goes_on`; only interrupts wake it for a moment.
+    pub fn idle_while(&mut self, goes_on: impl Fn() -> bool) {
+        while goes_on() {
             if self.rig.hardware().cpus[self.index].pending {
                 self.take_interrupt();
             }

@@ -39,8 +39,10 @@ pub struct Rig {
     slots: Mutex<Vec<Option<Arc<Vmspace>>>>,
     /// Read at each step, so that shuttle may let another CPU go on.
     bus: AtomicU64,
-    /// CPUs that have not finished.
+    /// CPUs that have not done all that they have to do.
     pub running: AtomicUsize,
+    /// CPUs that have not left everything.
+    pub leaving: AtomicUsize,
     ids: Mutex<Ids>,
     events: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -77,6 +79,7 @@ impl Rig {
             slots: Mutex::new((0..SLOTS).map(|_| None).collect()),
             bus: AtomicU64::new(0),
             running: AtomicUsize::new(cpus),
+            leaving: AtomicUsize::new(cpus),
             ids: Mutex::default(),
             events: Mutex::default(),
         }

@@ -37,6 +37,14 @@ impl Object {
         (frame, hardware.memory.shares(frame) > 1)
     }
 
+    /// The frame of `page` if there is one, and whether others share it.
+    pub fn resident(&self, rig: &Rig, page: u64) -> Option<(u64, bool)> {
+        rig.step();
+        let frame = *self.frames().get(&page)?;
+        let shared = rig.hardware().memory.shares(frame) > 1;
+        Some((frame, shared))
+    }
+
     /// Puts `copy` in the place of `original`; false if that is not what is there.
     pub fn replace(&self, rig: &Rig, page: u64, original: u64, copy: u64) -> bool {
         rig.step();

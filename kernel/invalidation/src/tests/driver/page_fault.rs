@@ -1,18 +1,32 @@
 //! `kernel/src/vm/fault.rs`: from an address and an access to a translation.
 
+use super::Rig;
 use super::cpu::Core;
 use super::memory::RigRam;
 use super::object::{self, Object};
 use super::pmap::{Stale, Which};
 use super::vmspace::{Region, Vmspace, end_objects};
 use crate::tests::fault::{Fault, planted};
-use page_table::Stamp;
+use crate::tests::universe;
 use page_table::vpagetable::{self, Refusal};
+use page_table::{PAGE_SIZE, Stamp};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The access is not allowed.
 #[derive(Debug)]
 pub struct Refused;
+
+/// Bytes in which a fault also maps neighbours.
+const WINDOW: u64 = 4 * PAGE_SIZE;
+
+/// One attempt to resolve a fault.
+struct Attempt {
+    which: Which,
+    page: u64,
+    write: bool,
+    stamp: Stamp,
+}
 
 /// Attempts that one fault makes.
 const ATTEMPTS: u32 = 64;
@@ -32,15 +46,21 @@ impl Vmspace {
     fn attempt(&self, core: &mut Core, which: Which, page: u64, write: bool) -> Result<Result<(), Stale>, Refused> {
         let stamp = self.pmap.stamp();
         core.step();
-        let (region, distance) = core
+        let (region, range) = core
             .with_lock(&self.map, |_, map| {
                 let entry = map.find(page)?;
-                Some((entry.payload.clone(), page - entry.start))
+                Some((entry.payload.clone(), entry.range()))
             })
             .ok_or(Refused)?;
+        let fault = Attempt {
+            which,
+            page,
+            write,
+            stamp,
+        };
         match region {
             Region::Virtual { root, index } => {
-                self.attempt_virtual(core, which, page, write, root, index + distance, stamp)
+                self.attempt_virtual(core, &fault, root, index + (page - range.start))
             }
             Region::Private {
                 object,
@@ -49,7 +69,7 @@ impl Vmspace {
                 let result = if write && !allowed {
                     Err(Refused)
                 } else {
-                    Ok(self.attempt_private(core, which, page, write, &object, allowed, stamp))
+                    Ok(self.attempt_private(core, &fault, &object, allowed, &range))
                 };
                 end_objects(core, vec![object]);
                 result
@@ -57,17 +77,19 @@ impl Vmspace {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn attempt_virtual(
         &self,
         core: &mut Core,
-        which: Which,
-        page: u64,
-        write: bool,
+        fault: &Attempt,
         root: u64,
         index: u64,
-        stamp: Stamp,
     ) -> Result<Result<(), Stale>, Refused> {
+        let Attempt {
+            which,
+            page,
+            write,
+            stamp,
+        } = *fault;
         let rig = Arc::clone(&core.rig);
         let memory = RigRam {
             rig: &rig,
@@ -84,31 +106,41 @@ impl Vmspace {
         };
         core.deliver();
         let stamp = self.late(stamp);
+        let frame = rig.ram[found.page as usize];
         Ok(self
             .pmap
-            .enter(core, which, page, rig.ram[found.page as usize], found.writable, stamp))
+            .enter(core, which, page, frame, found.writable, &[], stamp))
     }
 
     /// A private page: the frame as it is, or a copy if it is shared and stored to.
-    #[allow(clippy::too_many_arguments)]
     fn attempt_private(
         &self,
         core: &mut Core,
-        which: Which,
-        page: u64,
-        write: bool,
+        fault: &Attempt,
         object: &Object,
         allowed: bool,
-        stamp: Stamp,
+        range: &Range<u64>,
     ) -> Result<(), Stale> {
+        let Attempt {
+            which,
+            page,
+            write,
+            stamp,
+        } = *fault;
         let rig = Arc::clone(&core.rig);
         let (frame, shared) = object.frame(&rig, page);
         core.step();
         if !write || !shared {
+            let mut neighbours = Vec::new();
+            if !write {
+                neighbours = self.neighbours(&rig, object, allowed, page, range);
+            }
+            core.step();
             let stamp = self.late(stamp);
+            let write = allowed && !shared;
             return self
                 .pmap
-                .enter(core, which, page, frame, allowed && !shared, stamp);
+                .enter(core, which, page, frame, write, &neighbours, stamp);
         }
         let copy = rig.hardware().copy_frame(frame);
         let stamp = self.late(stamp);
@@ -117,6 +149,25 @@ impl Vmspace {
         // The one that is not used any more.
         object::release(&rig, if result.is_ok() { frame } else { copy });
         result
+    }
+
+    /// `neighbours` of `kernel/src/vm/around.rs`: what is there beside a page, with the rights that a load would give.
+    fn neighbours(
+        &self,
+        rig: &Rig,
+        object: &Object,
+        allowed: bool,
+        page: u64,
+        range: &Range<u64>,
+    ) -> Vec<(u64, u64, bool)> {
+        let window = page & !(WINDOW - 1)..(page & !(WINDOW - 1)) + WINDOW;
+        universe::pages_in(&window)
+            .filter(|other| *other != page && range.contains(other))
+            .filter_map(|other| {
+                let (frame, shared) = object.resident(rig, other)?;
+                Some((other, frame, allowed && !shared))
+            })
+            .collect()
     }
 
     fn late(&self, stamp: Stamp) -> Stamp {

@@ -94,6 +94,7 @@ impl Pmap {
         address: u64,
         frame: u64,
         write: bool,
+        neighbours: &[(u64, u64, bool)],
         stamp: Stamp,
     ) -> Result<(), Stale> {
         core.with_lock(&self.locked, |core, locked| {
@@ -101,8 +102,24 @@ impl Pmap {
                 return Err(Stale);
             }
             self.enter_locked(core, locked, which, address, frame, write);
+            let rig = Arc::clone(&core.rig);
+            let memory = RigTables(&rig);
+            let (format, root, _) = self.table(locked, which);
+            for &(address, frame, write) in neighbours {
+                if locked.interlock.admits(stamp, address) || planted(Fault::AdmitNeighbours) {
+                    let entry = leaf(format, frame, write);
+                    Tables::new(format, root, &memory).enter_absent(address, entry);
+                }
+            }
             Ok(())
         })
+    }
+
+    fn table<'a>(&'a self, locked: &'a Locked, which: Which) -> (&'static Format, u64, &'a Space<SharedWord>) {
+        match (which, &locked.nested) {
+            (Which::Nested, Some(nested)) => (&EPT, nested.root, &nested.space),
+            _ => (&X86_64, self.root, &self.space),
+        }
     }
 
     fn enter_locked(
@@ -115,23 +132,25 @@ impl Pmap {
         write: bool,
     ) {
         let rig = Arc::clone(&core.rig);
-        let (format, root, space) = match (which, &locked.nested) {
-            (Which::Nested, Some(nested)) => (&EPT, nested.root, &nested.space),
-            _ => (&X86_64, self.root, &self.space),
-        };
+        let (format, root, space) = self.table(locked, which);
         let entry = leaf(format, frame, write);
         let memory = RigTables(&rig);
         let tables = Tables::new(format, root, &memory);
         let mut source = RigSource(&rig, space.id());
+        let mut broken = false;
         while let Entered::Broken(owed) = tables
             .enter(address, 1, entry, &mut source)
             .expect("there is always memory")
         {
+            broken = true;
             owed.discharge(|set| {
                 if !planted(Fault::SkipBreakFlush) {
                     core.invalidate(space, set);
                 }
             });
+        }
+        if broken && which == Which::Regular {
+            rig.hardware().check_only(space.id(), address, frame);
         }
     }
 

@@ -31,6 +31,11 @@ impl Payload for Region {
             *index += bytes;
         }
     }
+
+    fn retreat(&mut self, _bytes: u64) -> bool {
+        // Nothing grows downwards here.
+        false
+    }
 }
 
 impl Region {
@@ -102,12 +107,11 @@ impl Vmspace {
 
     /// `Vmspace::unmap`. With `instead` also `Vmspace::place`: new private memory is mapped there.
     pub fn unmap(&self, core: &mut Core, range: &Range<u64>, instead: bool) {
+        if planted(Fault::ChangeTruthLate) {
+            self.pmap.remove(core, range, range);
+        }
         let (since, objects) = core.with_lock(&self.map, |core, map| {
             let rig = Arc::clone(&core.rig);
-            if planted(Fault::ChangeTruthLate) {
-                self.pmap.remove(core, range, range);
-                core.step();
-            }
             let removed = map.remove(range.clone()).expect("few entries");
             let since = tell(&rig, self.id(), map, range);
             let objects: Vec<Arc<Object>> = removed

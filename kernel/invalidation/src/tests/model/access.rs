@@ -214,6 +214,19 @@ impl Hardware {
         }
     }
 
+    /// The page at `address` was replaced by `frame`: no program sees two pages in one place.
+    pub fn check_only(&self, space: u64, address: u64, frame: u64) {
+        for cpu in 0..self.cpus.len() {
+            if self.cpus[cpu].mode == Mode::User && self.cpus[cpu].guest.is_none() && self.loaded(cpu) == space {
+                for (_, cached) in self.candidates(cpu, address) {
+                    if cached.translate(address) != frame {
+                        self.violation(&format!("CPU {cpu} still finds {cached:x?} where {frame:#x} was entered"));
+                    }
+                }
+            }
+        }
+    }
+
     /// A copy takes the place of a frame: from this moment nobody may see the original there, since the copy may be written to.
     pub fn promise_frame(&mut self, object: u64, page: u64, original: u64) {
         let original = self.frame(original);
