@@ -15,7 +15,7 @@ pub enum Fault {
     SkipTagFlush,
     /// Flushes that another CPU asks for do nothing.
     SkipRemoteFlush,
-    /// INVPCID for an address where INVLPG is needed: paging-structure entries for other addresses stay.
+    /// INVLPG drops the translation but no paging-structure entries.
     KeepPagingStructures,
     /// A root is loaded with "keep" under a tag that was another's, or that missed an invalidation.
     KeepStaleTag,

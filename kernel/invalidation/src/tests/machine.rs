@@ -5,6 +5,7 @@ use super::fault::{Fault, Phase, phase, planted};
 use super::model::Mode;
 use super::model::cache::{Invpcid, Invvpid};
 use crate::{Event, GuestMachine, Machine, Word};
+use shuttle::rand::Rng;
 use shuttle::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -98,7 +99,7 @@ impl Machine for SimulatedCpu<'_> {
         }
         let mut hardware = self.rig.hardware();
         if planted(Fault::KeepPagingStructures) {
-            hardware.invpcid(self.cpu, |pcid| Invpcid::Address(pcid, address));
+            hardware.forget_translation(self.cpu, address);
         } else {
             hardware.flush_page(self.cpu, address);
         }
@@ -109,7 +110,12 @@ impl Machine for SimulatedCpu<'_> {
         if self.is_skipped(Fault::SkipTagFlush) {
             return;
         }
-        self.rig.hardware().load_root(self.cpu, root, tag, false);
+        let mut hardware = self.rig.hardware();
+        if hardware.pcids {
+            hardware.invpcid(self.cpu, Invpcid::Single(tag));
+        } else {
+            hardware.load_root(self.cpu, root, tag, false);
+        }
     }
 
     fn interrupt(&self, target: usize) {
@@ -117,7 +123,12 @@ impl Machine for SimulatedCpu<'_> {
         let mut hardware = self.rig.hardware();
         hardware.check_target(self.cpu, target);
         let lost = planted(Fault::LoseInterrupt) && hardware.cpus[target].mode == Mode::User;
-        hardware.cpus[target].pending |= !lost;
+        if !lost {
+            // Most are fast, some are not.
+            let random: u64 = shuttle::rand::thread_rng().r#gen();
+            let delay = if random % 4 == 0 { random >> 32 & 63 } else { random >> 32 & 3 };
+            hardware.send_interrupt(target, delay);
+        }
     }
 
     fn barrier(&self) {

@@ -10,3 +10,4 @@ mod program;
 mod random;
 mod run;
 mod universe;
+mod weak_memory;

@@ -1,6 +1,7 @@
 //! Every planted fault is found.
 
 use super::fault::{Fault, plant};
+use super::program::Subject;
 use super::random::numbered;
 use super::run::run;
 
@@ -60,14 +61,18 @@ const ALL: &[Fault] = &[
 fn every_planted_fault_is_found() {
     for &fault in ALL {
         plant(Some(fault));
+        let mut line = format!("MUT {fault:?}");
+        for subject in [Subject::Memory, Subject::Virtual, Subject::Guests] {
         let start = std::time::Instant::now();
         let mut found = None;
-        for number in 0..2000 {
-            if let Err(text) = run(&numbered(number, 16), number * 4, 4) {
+        for number in 0..500 {
+            if let Err(text) = run(&numbered(subject, number), number * 4, 4) {
                 found = Some((number, text));
                 break;
             }
         }
-        println!("MUT {fault:?} {:?} {}", start.elapsed(), found.map_or("NOT FOUND".to_owned(), |(n, t)| format!("{n}: {}", t.replace('\n', " "))));
+        line += &format!("\n    {subject:?} {:?} {}", start.elapsed(), found.map_or("NOT FOUND".to_owned(), |(n, t)| format!("{n}: {}", t.replace('\n', " "))));
+        }
+        println!("{line}");
     }
 }

@@ -130,10 +130,13 @@ fn access() -> impl Strategy<Value = Operation> {
 }
 
 /// What programs are about.
-#[derive(Clone, Copy, Debug)]
-enum Subject {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Private memory.
     Memory,
+    /// Virtual page tables.
     Virtual,
+    /// Guests and the memory of their processes.
     Guests,
 }
 
@@ -204,11 +207,9 @@ fn operations(subject: Subject, most: usize) -> BoxedStrategy<Vec<Operation>> {
 }
 
 /// Programs for up to four CPUs, with about so many operations each.
-pub fn program(most: usize) -> impl Strategy<Value = Program> {
-    let subject = prop_oneof![Just(Subject::Memory), Just(Subject::Virtual), Just(Subject::Guests)];
+pub fn program(subject: Subject, most: usize) -> impl Strategy<Value = Program> {
     let cpus = prop_oneof![1 => 1..2usize, 4 => 2..4usize, 2 => 4..5usize];
-    let cpus = (subject, cpus)
-        .prop_flat_map(move |(subject, cpus)| prop::collection::vec(operations(subject, most), cpus));
+    let cpus = cpus.prop_flat_map(move |cpus| prop::collection::vec(operations(subject, most), cpus));
     (prop::bool::weighted(0.8), prop::bool::weighted(0.8), cpus).prop_map(|(pcids, vpids, cpus)| Program {
         pcids,
         vpids,

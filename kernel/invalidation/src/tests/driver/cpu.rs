@@ -10,7 +10,6 @@ use page_table::FlushSet;
 use shuttle::rand::Rng;
 use shuttle::sync::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 pub struct Core {
     pub rig: Arc<Rig>,
@@ -71,12 +70,9 @@ impl Core {
         if self.space.is_some() { Mode::User } else { Mode::Kernel }
     }
 
-    /// Takes an interrupt if one is pending and has arrived and interrupts are on.
+    /// Takes an interrupt if one has arrived and interrupts are on.
     pub fn deliver(&mut self) {
-        if self.irqs_off != 0 || !self.rig.hardware().cpus[self.index].pending {
-            return;
-        }
-        if self.random() % 4 != 0 {
+        if self.irqs_off == 0 && self.rig.hardware().is_interrupted(self.index) {
             self.take_interrupt();
         }
     }
@@ -85,7 +81,7 @@ impl Core {
     fn take_interrupt(&mut self) {
         let mode = {
             let mut hardware = self.rig.hardware();
-            hardware.cpus[self.index].pending = false;
+            hardware.take_interrupt(self.index);
             let mode = hardware.cpus[self.index].mode;
             hardware.set_mode(self.index, Mode::Kernel);
             mode
@@ -105,9 +101,7 @@ impl Core {
     /// Does nothing while `goes_on`; only interrupts wake it for a moment.
     pub fn idle_while(&mut self, goes_on: impl Fn() -> bool) {
         while goes_on() {
-            if self.rig.hardware().cpus[self.index].pending {
-                self.take_interrupt();
-            }
+            self.step();
             shuttle::thread::yield_now();
         }
     }
@@ -185,6 +179,7 @@ impl Core {
         }
         if let Some(space) = before_space.filter(|_| planted(Fault::DeactivateBeforeLoad)) {
             space.deactivate(index);
+            (0..4).for_each(|_| rig.step());
         }
         self.protocol(Phase::Switch, |cpu| cpu.switch(before_space, loaded.as_ref(), rig.kernel_root));
         if let Some(loaded) = loaded.filter(|_| planted(Fault::ActivateWrongCpu)) {

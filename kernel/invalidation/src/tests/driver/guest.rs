@@ -149,13 +149,13 @@ impl Vmspace {
         exit
     }
 
-    /// From the entry to the exit. An interrupt ends it before anything is done if it is pending already.
+    /// From the entry to the exit. An interrupt ends it before anything is done if it has arrived already.
     fn in_guest(&self, core: &mut Core, rest: &mut &[(usize, bool)]) -> Exit {
         loop {
             core.rig.step();
             let mut hardware = core.rig.hardware();
             hardware.cpus[core.index].mode = Mode::Kernel;
-            if hardware.cpus[core.index].pending {
+            if hardware.is_interrupted(core.index) {
                 return Exit::Interrupt;
             }
             let Some((&(page, write), behind)) = rest.split_first() else {

@@ -147,10 +147,19 @@ impl Cache {
     /// INVLPG: the translations of the address under the current PCID, global ones under any, and *all* paging-structure entries of
     /// the current PCID (4.10.4.1). One execution suffices for a large page (4.10.4.2).
     pub fn invlpg(&mut self, vpid: u16, pcid: u16, address: u64) {
+        self.forget_translation(vpid, pcid, address);
+        for (of, context) in self.linear_contexts(vpid) {
+            if of == Some(pcid) {
+                context.structures.clear();
+            }
+        }
+    }
+
+    /// What INVLPG does to translations.
+    pub fn forget_translation(&mut self, vpid: u16, pcid: u16, address: u64) {
         for (of, context) in self.linear_contexts(vpid) {
             if of.is_none_or(|of| of == pcid) {
                 context.translations.retain(|cached| !cached.covers(address));
-                context.structures.clear();
             }
         }
     }

@@ -59,8 +59,8 @@ pub struct Processor {
     pcid: u16,
     pub guest: Option<Guest>,
     pub mode: Mode,
-    /// An interrupt was sent and not yet taken.
-    pub pending: bool,
+    /// An interrupt was sent and not yet taken; the time at which it arrives.
+    interrupt: Option<u64>,
     /// Spaces that it uses, with `None`, or until when it did.
     uses: BTreeMap<u64, Option<u64>>,
     /// The space of which it invalidates something, and since when.
@@ -126,7 +126,7 @@ impl Hardware {
                 pcid: 0,
                 guest: None,
                 mode: Mode::Kernel,
-                pending: false,
+                interrupt: None,
                 uses: BTreeMap::new(),
                 invalidates: None,
             })
@@ -176,10 +176,16 @@ impl Hardware {
         self.reach(cpu);
     }
 
-    /// INVPCID; `what` is told the current PCID.
-    pub fn invpcid(&mut self, cpu: usize, what: impl FnOnce(u16) -> Invpcid) {
+    /// INVPCID.
+    pub fn invpcid(&mut self, cpu: usize, what: Invpcid) {
+        self.cpus[cpu].cache.invpcid(0, what);
+        self.reach(cpu);
+    }
+
+    /// No instruction: INVLPG as one might think that it is.
+    pub fn forget_translation(&mut self, cpu: usize, address: u64) {
         let processor = &mut self.cpus[cpu];
-        processor.cache.invpcid(0, what(processor.pcid));
+        processor.cache.forget_translation(0, processor.pcid, address);
         self.reach(cpu);
     }
 
@@ -221,6 +227,23 @@ impl Hardware {
             Use::Table(space) => space,
             other => self.violation(&format!("CPU {cpu} runs on a root that is {other:?}")),
         }
+    }
+
+    /// Sends an interrupt that takes so many steps to arrive. It is not queued: one that is under way serves for both.
+    pub fn send_interrupt(&mut self, target: usize, delay: u64) {
+        let arrival = self.time + delay;
+        let interrupt = &mut self.cpus[target].interrupt;
+        *interrupt = Some(interrupt.map_or(arrival, |other| other.min(arrival)));
+    }
+
+    /// True if an interrupt has arrived and was not taken.
+    pub fn is_interrupted(&self, cpu: usize) -> bool {
+        self.cpus[cpu].interrupt.is_some_and(|arrival| arrival <= self.time)
+    }
+
+    /// `cpu` takes its interrupt.
+    pub fn take_interrupt(&mut self, cpu: usize) {
+        self.cpus[cpu].interrupt = None;
     }
 
     /// `cpu` is about to use the space, or uses it no more.
