@@ -3,112 +3,134 @@
 //! The protocol itself is not changed for them. What they break is an instruction ([`super::machine`]), an operation on a shared
 //! word, known by its kind, its ordering and what its CPU is doing, or the kernel's use of the protocol ([`super::driver`]).
 
+use super::program::Subject;
 use std::cell::{Cell, RefCell};
 
-/// One fault. Labels and hashes are those of DragonFly's bugs and commits that are like it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    // Instructions.
-    /// INVLPG does nothing.
-    SkipPageFlush,
-    /// The flush of a whole tag does nothing.
-    SkipTagFlush,
-    /// Flushes that another CPU asks for do nothing.
-    SkipRemoteFlush,
-    /// INVLPG drops the translation but no paging-structure entries.
-    KeepPagingStructures,
-    /// A root is loaded with "keep" under a tag that was another's, or that missed an invalidation.
-    KeepStaleTag,
-    /// INVEPT is left out (S5, 9563660691).
-    SkipNestedFlush,
-    /// INVLPG where INVEPT is needed (S5).
-    InvlpgForInvept,
-    /// INVVPID where INVEPT is needed.
-    InvvpidForInvept,
-    /// INVVPID of a tag is left out.
-    SkipGuestFlush,
-    /// INVVPID of an address is left out.
-    SkipGuestPageFlush,
-    /// INVLPG where INVVPID of an address is needed (S7).
-    InvlpgForInvvpid,
-    /// INVVPID that retains globals where a tag gets a new owner.
-    RetainGuestGlobals,
-    /// Interrupts to a CPU that runs a program get lost (4dd1b99459).
-    LoseInterrupt,
-    // Shared words.
-    /// The bit in the active set is not set (685f4bf52c).
-    SkipActivation,
-    /// The bits in the active sets of a guest's spaces are not set (S8).
-    SkipGuestActivation,
-    /// The bit in the active set is never taken out.
-    SkipDeactivation,
-    /// The generation is not raised.
-    SkipGeneration,
-    /// One CPU of the active set is left out.
-    MissOneTarget,
-    /// No interrupt is sent, whatever was in the inbox (1b1e83e245).
-    NeverKick,
-    /// The invalidator does not wait for answers.
-    DoNotWait,
-    /// An invalidator that waits does not serve (58c45905b1).
-    WaitWithoutServing,
-    /// Of several notes in an inbox all but one get lost.
-    LoseNotes,
-    /// An answer gets lost.
-    LoseAnswer,
-    // The kernel's use.
-    /// A CPU sets another CPU's bit (685f4bf52c).
-    ActivateWrongCpu,
-    /// Switching to the space that runs already clears the bit and loads no root (95270b7ecb).
-    SwitchToSame,
-    /// The bit in the old set is cleared before the new root is loaded.
-    DeactivateBeforeLoad,
-    /// The answer comes before the flush although tables were detached.
-    AnswerBeforeFlush,
-    /// Pages are freed before the flush.
-    FreePagesEarly,
-    /// Detached tables are freed before the flush.
-    FreeTablesEarly,
-    /// The flush comes before the table is changed.
-    FlushBeforeChange,
-    /// The entries change after the translations are removed.
-    ChangeTruthLate,
-    /// A walk's result is entered although its address was invalidated since (fc531fbc3f).
-    IgnoreInterlock,
-    /// The same for what a fault maps beside its page.
-    AdmitNeighbours,
-    /// The stamp is taken after the look-up (fc531fbc3f).
-    StampLate,
-    /// An invalidation does not raise the interlock (fc531fbc3f).
-    SkipInterlock,
-    /// A private copy becomes known before the original is flushed.
-    CopyBeforeFlush,
-    /// A broken translation is not flushed before the next one is entered (57cbfb93d1).
-    SkipBreakFlush,
-    /// `protect` narrows the table and flushes nothing.
-    SkipNarrowFlush,
-    /// `fork` leaves the parent's translations writable.
-    ForkWithoutNarrow,
-    /// Translations of a virtual page table are writable before the entry is dirty (c50e690bc7).
-    WritableWhileClean,
-    /// A new root of a virtual page table is set without an invalidation.
-    SetRootWithoutFlush,
-    /// Removals forget the nested page table (S11).
-    ForgetNested,
-    /// A CPU that waits for a lock does not serve (33bb509e58).
-    LockWithoutServing,
-    /// A new space gets the id of one that is gone, with its root page (3627d1271d, c50e690bc7).
-    ReuseId,
-    /// Programs' pages are global.
-    GlobalPages,
-    /// Requests are served between the preparation of a guest's entry and the entry.
-    ServeBeforeEntry,
-    /// The bits of a guest's spaces are cleared before the exit.
-    LeaveBeforeExit,
-    /// Two guests' linear addresses share a tag.
-    ShareGuestTag,
-    /// A guest's page-table change is not told to its other CPUs.
-    InvalidateGuestHereOnly,
+/// Defines [`Fault`], and for each group the list of its faults with the subject of the programs that find them.
+macro_rules! faults {
+    ($($(#[$about:meta])* $group:ident { $($(#[$doc:meta])* $name:ident: $subject:ident,)* })*) => {
+        /// One fault. Labels and hashes are those of DragonFly's bugs and commits that are like it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Fault {
+            $($($(#[$doc])* $name,)*)*
+        }
+
+        $($(#[$about])* pub const $group: &[(Fault, Subject)] = &[$((Fault::$name, Subject::$subject),)*];)*
+    };
+}
+
+faults! {
+    /// Faults in instructions.
+    INSTRUCTIONS {
+        /// INVLPG does nothing.
+        SkipPageFlush: Memory,
+        /// The flush of a whole tag does nothing.
+        SkipTagFlush: Memory,
+        /// Flushes that another CPU asks for do nothing.
+        SkipRemoteFlush: Memory,
+        /// INVLPG drops the translation but no paging-structure entries.
+        KeepPagingStructures: Memory,
+        /// A root is loaded with "keep" under a tag that was another's, or that missed an invalidation.
+        KeepStaleTag: Virtual,
+        /// INVEPT is left out (S5, 9563660691).
+        SkipNestedFlush: Guests,
+        /// INVLPG where INVEPT is needed (S5).
+        InvlpgForInvept: Guests,
+        /// INVVPID where INVEPT is needed.
+        InvvpidForInvept: Guests,
+        /// INVVPID of a tag is left out.
+        SkipGuestFlush: Guests,
+        /// INVVPID of an address is left out.
+        SkipGuestPageFlush: Guests,
+        /// INVLPG where INVVPID of an address is needed (S7).
+        InvlpgForInvvpid: Guests,
+        /// INVVPID that retains globals where a tag gets a new owner.
+        RetainGuestGlobals: Guests,
+        /// Interrupts to a CPU that runs a program get lost (4dd1b99459).
+        LoseInterrupt: Memory,
+    }
+    /// Faults in operations on shared words.
+    SHARED_WORDS {
+        /// The bit in the active set is not set (685f4bf52c).
+        SkipActivation: Memory,
+        /// The bits in the active sets of a guest's spaces are not set (S8).
+        SkipGuestActivation: Guests,
+        /// The bit in the active set is never taken out.
+        SkipDeactivation: Memory,
+        /// The generation is not raised.
+        SkipGeneration: Memory,
+        /// One CPU of the active set is left out.
+        MissOneTarget: Memory,
+        /// No interrupt is sent, whatever was in the inbox (1b1e83e245).
+        NeverKick: Memory,
+        /// The invalidator does not wait for answers.
+        DoNotWait: Memory,
+        /// An invalidator that waits does not serve (58c45905b1).
+        WaitWithoutServing: Memory,
+        /// Of several notes in an inbox all but one get lost.
+        LoseNotes: Guests,
+        /// An answer gets lost.
+        LoseAnswer: Memory,
+    }
+    /// Faults in the use of the protocol.
+    USE {
+        /// A CPU sets another CPU's bit (685f4bf52c).
+        ActivateWrongCpu: Memory,
+        /// Switching to the space that runs already clears the bit and loads no root (95270b7ecb).
+        SwitchToSame: Memory,
+        /// The bit in the old set is cleared before the new root is loaded.
+        DeactivateBeforeLoad: Virtual,
+        /// The answer comes before the flush although tables were detached.
+        AnswerBeforeFlush: Memory,
+        /// Pages are freed before the flush.
+        FreePagesEarly: Memory,
+        /// Detached tables are freed before the flush.
+        FreeTablesEarly: Memory,
+        /// The flush comes before the table is changed.
+        FlushBeforeChange: Memory,
+        /// The entries change after the translations are removed.
+        ChangeTruthLate: Memory,
+        /// A walk's result is entered although its address was invalidated since (fc531fbc3f).
+        IgnoreInterlock: Memory,
+        /// The same for what a fault maps beside its page.
+        AdmitNeighbours: Memory,
+        /// The stamp is taken after the look-up (fc531fbc3f).
+        StampLate: Memory,
+        /// An invalidation does not raise the interlock (fc531fbc3f).
+        SkipInterlock: Memory,
+        /// A private copy becomes known before the original is flushed.
+        CopyBeforeFlush: Memory,
+        /// A broken translation is not flushed before the next one is entered (57cbfb93d1).
+        SkipBreakFlush: Virtual,
+        /// `protect` narrows the table and flushes nothing.
+        SkipNarrowFlush: Memory,
+        /// A large page and the small ones that take its place, or the other way round, are there without a flush in between.
+        SkipResizeFlush: Sizes,
+        /// Dirty flags are collected and CPUs are not told.
+        SkipHarvestFlush: Sizes,
+        /// `fork` leaves the parent's translations writable.
+        ForkWithoutNarrow: Memory,
+        /// Translations of a virtual page table are writable before the entry is dirty (c50e690bc7).
+        WritableWhileClean: Virtual,
+        /// A new root of a virtual page table is set without an invalidation.
+        SetRootWithoutFlush: Virtual,
+        /// Removals forget the nested page table (S11).
+        ForgetNested: Guests,
+        /// A CPU that waits for a lock does not serve (33bb509e58).
+        LockWithoutServing: Memory,
+        /// A new space gets the id of one that is gone, with its root page (3627d1271d, c50e690bc7).
+        ReuseId: Guests,
+        /// Programs' pages are global.
+        GlobalPages: Memory,
+        /// Requests are served between the preparation of a guest's entry and the entry.
+        ServeBeforeEntry: Guests,
+        /// The bits of a guest's spaces are cleared before the exit.
+        LeaveBeforeExit: Guests,
+        /// Two guests' linear addresses share a tag.
+        ShareGuestTag: Guests,
+        /// A guest's page-table change is not told to its other CPUs.
+        InvalidateGuestHereOnly: Guests,
+    }
 }
 
 /// What a CPU does, for faults in shared words.

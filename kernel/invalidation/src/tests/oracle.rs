@@ -49,6 +49,8 @@ pub enum Region {
     Private { object: u64, write: bool },
     /// By a virtual page table with this root entry, at this index.
     Virtual { root: u64, index: u64 },
+    /// A page of a device.
+    Device { frame: Frame, write: bool },
 }
 
 /// A frame, as one of its allocations.
@@ -101,11 +103,12 @@ impl Oracle {
         self.ram = frames;
     }
 
-    pub fn set_region(&mut self, space: u64, range: &Range<u64>, region: impl Fn(u64) -> Option<Region>) {
+    /// What the pages of `range` are mapped to from now on.
+    pub fn set_regions(&mut self, space: u64, range: &Range<u64>, regions: &[Option<Region>]) {
         let clock = self.tick();
-        for page in universe::pages_in(range) {
+        for (page, region) in universe::pages_in(range).zip(regions) {
             let log = self.regions.entry((space, page)).or_default();
-            log.turn_to(region(page), clock);
+            log.turn_to(*region, clock);
         }
     }
 
@@ -170,6 +173,7 @@ impl Oracle {
                     .is_some_and(|log| log.since(floor).any(|frame| frame == access.frame))
                     && (!access.write || write && self.was_unshared(allocation, floor))
             }
+            Region::Device { frame, write } => access.frame == frame && (!access.write || write),
             Region::Virtual { root, index } => {
                 let write = root & Vpte::WRITE != 0;
                 if Vpte(root).has(Vpte::VALID | Vpte::USER | Vpte::LARGE) {
@@ -272,7 +276,7 @@ impl Oracle {
             .flat_map(move |log| log.since(floor))
             .filter_map(move |region| match region {
                 Region::Private { object, .. } => self.frames.get(&(object, page)),
-                Region::Virtual { .. } => None,
+                Region::Virtual { .. } | Region::Device { .. } => None,
             })
             .flat_map(move |log| log.since(floor))
     }
@@ -299,7 +303,7 @@ impl Oracle {
             .flat_map(|log| log.since(0))
             .filter_map(|region| match region {
                 Region::Private { object, .. } => self.frames.get(&(object, page)),
-                Region::Virtual { .. } => None,
+                Region::Virtual { .. } | Region::Device { .. } => None,
             })
             .collect();
         format!("after {floor}: {regions:x?} {frames:x?}")

@@ -7,9 +7,10 @@ use super::driver::vmspace::Vmspace;
 use super::driver::{RAM_PAGES, SLOTS};
 use super::model::Mode;
 use super::model::access::Outcome;
-use super::universe::{self, PRIVATE, VIRTUAL, address};
+use super::universe::{self, DEVICE, PRIVATE, VIRTUAL, address};
 use dragonet_abi::memory::Vpte;
 use proptest::prelude::*;
+use std::fmt;
 use std::sync::Arc;
 
 /// A word of the virtual page tables: page and index.
@@ -39,6 +40,12 @@ pub enum Operation {
     Invalidate(usize, usize, usize),
     /// `MADV_SETMAP`.
     SetRoot(usize, u64),
+    /// The device is mapped anew, for stores or not.
+    MapDevice(usize, bool),
+    /// One of its large pages is split or put together.
+    Resize(usize, u64, bool),
+    /// Dirty flags of the page table are collected.
+    Collect(usize, usize, usize),
     /// A virtual page table is changed, without an invalidation.
     Edit(Place, u64),
     /// Dirty flags are taken from some entries, and their pages invalidated in one space.
@@ -84,6 +91,9 @@ pub fn first_table() -> Vec<(Place, u64)> {
     }
     words
 }
+
+/// Operations of a CPU at most, the first ones aside.
+const OPERATIONS: usize = 16;
 
 fn slot() -> impl Strategy<Value = usize> {
     prop_oneof![5 => Just(0usize), 1 => Just(1usize), 1 => Just(SLOTS - 1)]
@@ -138,6 +148,8 @@ pub enum Subject {
     Virtual,
     /// Guests and the memory of their processes.
     Guests,
+    /// Large pages, and dirty flags.
+    Sizes,
 }
 
 fn management() -> impl Strategy<Value = Operation> {
@@ -183,21 +195,37 @@ fn guests() -> impl Strategy<Value = Operation> {
     ]
 }
 
+fn sizes() -> impl Strategy<Value = Operation> {
+    let range = || (slot(), span_of(DEVICE));
+    prop_oneof![
+        1 => (slot(), any::<bool>()).prop_map(|(slot, write)| Operation::MapDevice(slot, write)),
+        2 => (slot(), 0..2u64, any::<bool>())
+            .prop_map(|(slot, which, larger)| Operation::Resize(slot, which, larger)),
+        2 => range().prop_map(|(slot, (first, count))| Operation::Collect(slot, first, count)),
+        1 => range().prop_map(|(slot, (first, count))| Operation::Unmap(slot, first, count)),
+        2 => (range(), any::<bool>())
+            .prop_map(|((slot, (first, count)), allow)| Operation::Protect(slot, first, count, allow)),
+        8 => (span_of(DEVICE), any::<bool>())
+            .prop_map(|((first, count), write)| Operation::Access(first, count.min(4), write)),
+    ]
+}
+
 fn operation(subject: Subject) -> BoxedStrategy<Operation> {
     match subject {
         Subject::Memory => prop_oneof![5 => management(), 7 => access(), 8 => memory(), 1 => virtual_tables()].boxed(),
         Subject::Virtual => prop_oneof![3 => management(), 7 => access(), 1 => memory(), 8 => virtual_tables()].boxed(),
+        Subject::Sizes => prop_oneof![3 => management(), 1 => access(), 1 => memory(), 14 => sizes()].boxed(),
         Subject::Guests => prop_oneof![3 => management(), 2 => access(), 5 => memory(), 12 => guests()].boxed(),
     }
 }
 
 /// What a CPU does: as a rule it first runs a space and touches something.
-fn operations(subject: Subject, most: usize) -> BoxedStrategy<Vec<Operation>> {
+fn operations(subject: Subject) -> BoxedStrategy<Vec<Operation>> {
     let start = (slot(), access()).prop_map(move |(slot, access)| match subject {
         Subject::Guests => vec![Operation::Run(slot), Operation::BuildGuest],
         _ => vec![Operation::Run(slot), access],
     });
-    let more = prop::collection::vec(operation(subject), 1..=most);
+    let more = prop::collection::vec(operation(subject), 1..=OPERATIONS);
     (start, more)
         .prop_map(|(mut all, more)| {
             all.extend(more);
@@ -206,15 +234,36 @@ fn operations(subject: Subject, most: usize) -> BoxedStrategy<Vec<Operation>> {
         .boxed()
 }
 
-/// Programs for up to four CPUs, with about so many operations each.
-pub fn program(subject: Subject, most: usize) -> impl Strategy<Value = Program> {
+/// Programs for up to four CPUs.
+pub fn program(subject: Subject) -> impl Strategy<Value = Program> {
     let cpus = prop_oneof![1 => 1..2usize, 4 => 2..4usize, 2 => 4..5usize];
-    let cpus = cpus.prop_flat_map(move |cpus| prop::collection::vec(operations(subject, most), cpus));
+    let cpus = cpus.prop_flat_map(move |cpus| prop::collection::vec(operations(subject), cpus));
     (prop::bool::weighted(0.8), prop::bool::weighted(0.8), cpus).prop_map(|(pcids, vpids, cpus)| Program {
         pcids,
         vpids,
         cpus,
     })
+}
+
+impl Subject {
+    pub const ALL: [Subject; 4] = [Subject::Memory, Subject::Virtual, Subject::Guests, Subject::Sizes];
+
+    /// By its name in small letters.
+    pub fn named(name: &str) -> Option<Subject> {
+        Self::ALL
+            .into_iter()
+            .find(|subject| format!("{subject:?}").eq_ignore_ascii_case(name))
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "PCIDs {}, VPIDs {}", self.pcids, self.vpids)?;
+        for (cpu, operations) in self.cpus.iter().enumerate() {
+            writeln!(formatter, "CPU {cpu}: {operations:x?}")?;
+        }
+        Ok(())
+    }
 }
 
 impl Core {
@@ -276,10 +325,10 @@ impl Core {
                 }
             }),
             Operation::Unmap(slot, first, count) => {
-                self.with_slot(slot, |core, space| space.unmap(core, &universe::range(first, count), false));
+                self.with_slot(slot, |core, space| space.unmap(core, &universe::range(first, count)));
             }
             Operation::Map(slot, first, count) => {
-                self.with_slot(slot, |core, space| space.unmap(core, &universe::range(first, count), true));
+                self.with_slot(slot, |core, space| space.map(core, &universe::range(first, count)));
             }
             Operation::Protect(slot, first, count, allow) => {
                 self.with_slot(slot, |core, space| space.protect(core, &universe::range(first, count), allow));
@@ -289,6 +338,17 @@ impl Core {
             }
             Operation::Invalidate(slot, first, count) => {
                 self.with_slot(slot, |core, space| space.invalidate(core, &universe::range(first, count)));
+            }
+            Operation::MapDevice(slot, write) => {
+                self.with_slot(slot, |core, space| space.map_device(core, write));
+            }
+            Operation::Resize(slot, which, larger) => {
+                self.with_slot(slot, |core, space| space.resize(core, which, larger));
+            }
+            Operation::Collect(slot, first, count) => {
+                self.with_slot(slot, |core, space| {
+                    space.pmap.harvest(core, &universe::range(first, count));
+                });
             }
             Operation::SetRoot(slot, root) => self.with_slot(slot, |core, space| space.set_root(core, root)),
             Operation::Edit((page, index), entry) => {

@@ -3,11 +3,15 @@
 use std::ops::Range;
 
 /// Pages in ascending order: 4 in each lowest table, 2 such tables in each of the next level, and so on.
-pub const PAGES: usize = 24;
+pub const PAGES: usize = 32;
 /// The first pages hold private memory.
 pub const PRIVATE: Range<usize> = 0..16;
-/// The others are translated by a virtual page table.
+/// The next are translated by a virtual page table.
 pub const VIRTUAL: Range<usize> = 16..24;
+/// The last lie in two large pages of a device.
+pub const DEVICE: Range<usize> = 24..32;
+/// All of these large pages.
+pub const DEVICE_RANGE: Range<u64> = 1 << 39 | 1 << 30..(1 << 39 | 1 << 30) + 2 * (2 << 20);
 /// Addresses that a map of an address space manages.
 pub const LIMITS: Range<u64> = 0..2 << 39;
 /// First slot of a root table that is the kernel's.

@@ -156,6 +156,7 @@ impl Vmspace {
             let mut hardware = core.rig.hardware();
             hardware.cpus[core.index].mode = Mode::Kernel;
             if hardware.is_interrupted(core.index) {
+                hardware.count("kicked out");
                 return Exit::Interrupt;
             }
             let Some((&(page, write), behind)) = rest.split_first() else {

@@ -5,7 +5,7 @@ use crate::tests::fault::{Fault, planted};
 use crate::tests::model::memory::Use;
 use dragonet_abi::memory::Vpte;
 use page_table::vpagetable::VpteMemory;
-use page_table::{Detached, Format, TableMemory, TableSource, release_subtree};
+use page_table::{Detached, Format, Released, TableMemory, TableSource, release_subtree};
 
 /// Tables of page tables.
 pub struct RigTables<'rig>(pub &'rig Rig);
@@ -82,9 +82,11 @@ impl<'rig> Removed<'rig> {
     /// `DetachedTables::release` of `kernel/src/pmap/tables.rs`.
     pub fn release(&mut self) {
         for (table, level) in std::mem::take(&mut self.tables) {
-            release_subtree(self.format, &RigTables(self.rig), table, level, &mut |table| {
-                self.rig.step();
-                self.rig.hardware().free(table);
+            release_subtree(self.format, &RigTables(self.rig), table, level, &mut |released| {
+                if let Released::Table(table) = released {
+                    self.rig.step();
+                    self.rig.hardware().free(table);
+                }
             });
         }
     }

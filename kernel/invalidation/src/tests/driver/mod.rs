@@ -10,16 +10,16 @@ mod memory;
 mod object;
 mod page_fault;
 pub mod pmap;
+mod resize;
 pub mod vmspace;
 
 use super::fault::{Fault, planted};
 use super::machine::SharedWord;
 use super::model::Hardware;
-use super::model::memory::Use;
+use super::model::memory::{PAGE, Use};
 use super::universe::{KERNEL_PAGE, KERNEL_SLOT};
 use crate::{Event, Mailbox};
 use shuttle::sync::atomic::{AtomicU64, AtomicUsize};
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vmspace::Vmspace;
@@ -36,6 +36,8 @@ pub struct Rig {
     pub kernel_root: u64,
     /// Frames of the object with the virtual page tables.
     pub ram: Vec<u64>,
+    /// First page of a device, which has two large pages.
+    pub device: u64,
     slots: Mutex<Vec<Option<Arc<Vmspace>>>>,
     /// Read at each step, so that shuttle may let another CPU go on.
     bus: AtomicU64,
@@ -44,7 +46,6 @@ pub struct Rig {
     /// CPUs that have not left everything.
     pub leaving: AtomicUsize,
     ids: Mutex<Ids>,
-    events: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +63,7 @@ impl Rig {
             .collect();
         let frames = ram.iter().map(|&page| hardware.frame(page)).collect();
         hardware.oracle.set_ram(frames);
+        let device = hardware.memory.allocate_block(2 * page_table::span(2) / PAGE);
         // The kernel's own page, global.
         let mut table = kernel_root;
         for level in (2..=4).rev() {
@@ -76,12 +78,12 @@ impl Rig {
             mailboxes: (0..cpus).map(|_| Mailbox::new()).collect(),
             kernel_root,
             ram,
+            device,
             slots: Mutex::new((0..SLOTS).map(|_| None).collect()),
             bus: AtomicU64::new(0),
             running: AtomicUsize::new(cpus),
             leaving: AtomicUsize::new(cpus),
             ids: Mutex::default(),
-            events: Mutex::default(),
         }
     }
 
@@ -96,7 +98,6 @@ impl Rig {
         self.hardware().time += 1;
     }
 
-    /// Counts what happens, so that a test can tell that everything does.
     pub fn count(&self, event: Event) {
         let name = match event {
             Event::RootKept => "root kept",
@@ -110,15 +111,7 @@ impl Rig {
             Event::NestedFlushed => "nested flushed",
             Event::GuestFlushed => "guest flushed",
         };
-        self.count_as(name);
-    }
-
-    pub fn count_as(&self, name: &'static str) {
-        *self.events().entry(name).or_default() += 1;
-    }
-
-    pub fn events(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+        self.hardware().count(name);
     }
 
     fn slots(&self) -> MutexGuard<'_, Vec<Option<Arc<Vmspace>>>> {

@@ -4,12 +4,12 @@ use super::Rig;
 use super::cpu::Core;
 use super::memory::RigRam;
 use super::object::{self, Object};
-use super::pmap::{Stale, Which};
+use super::pmap::{Stale, Target, Which};
 use super::vmspace::{Region, Vmspace, end_objects};
 use crate::tests::fault::{Fault, planted};
 use crate::tests::universe;
 use page_table::vpagetable::{self, Refusal};
-use page_table::{PAGE_SIZE, Stamp};
+use page_table::{PAGE_SIZE, Stamp, span};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -30,6 +30,15 @@ struct Attempt {
 
 /// Attempts that one fault makes.
 const ATTEMPTS: u32 = 64;
+
+/// `page` of `kernel/src/vm/large.rs`: the large page that `page` lies in, if the range has all of it.
+pub(super) fn large(frame: u64, write: bool, range: &Range<u64>, page: u64) -> Option<(u64, Target)> {
+    let start = page & !(span(2) - 1);
+    let inside = range.start <= start && start + span(2) <= range.end;
+    let frame = frame + start.checked_sub(range.start)?;
+    let level = 2;
+    (inside && frame.is_multiple_of(span(2))).then_some((start, Target { frame, level, write }))
+}
 
 impl Vmspace {
     /// `Vmspace::handle_fault`.
@@ -61,6 +70,15 @@ impl Vmspace {
         match region {
             Region::Virtual { root, index } => {
                 self.attempt_virtual(core, &fault, root, index + (page - range.start))
+            }
+            Region::Device { write: allowed, .. } if write && !allowed => Err(Refused),
+            Region::Device { frame, write } => {
+                let (start, target) = large(frame, write, &range, page)
+                    .unwrap_or((page, Target::small(frame + (page - range.start), write)));
+                core.step();
+                Ok(self
+                    .pmap
+                    .enter(core, which, start, target, &[], self.late(stamp)))
             }
             Region::Private {
                 object,
@@ -104,12 +122,11 @@ impl Vmspace {
             Err(Refusal::Busy) => return Ok(Err(Stale)),
             Err(_) => return Err(Refused),
         };
-        core.deliver();
+        rig.hardware().count("found by a walk");
+        core.step();
         let stamp = self.late(stamp);
-        let frame = rig.ram[found.page as usize];
-        Ok(self
-            .pmap
-            .enter(core, which, page, frame, found.writable, &[], stamp))
+        let target = Target::small(rig.ram[found.page as usize], found.writable);
+        Ok(self.pmap.enter(core, which, page, target, &[], stamp))
     }
 
     /// A private page: the frame as it is, or a copy if it is shared and stored to.
@@ -137,10 +154,10 @@ impl Vmspace {
             }
             core.step();
             let stamp = self.late(stamp);
-            let write = allowed && !shared;
+            let target = Target::small(frame, allowed && !shared);
             return self
                 .pmap
-                .enter(core, which, page, frame, write, &neighbours, stamp);
+                .enter(core, which, page, target, &neighbours, stamp);
         }
         let copy = rig.hardware().copy_frame(frame);
         let stamp = self.late(stamp);
@@ -159,13 +176,13 @@ impl Vmspace {
         allowed: bool,
         page: u64,
         range: &Range<u64>,
-    ) -> Vec<(u64, u64, bool)> {
+    ) -> Vec<(u64, Target)> {
         let window = page & !(WINDOW - 1)..(page & !(WINDOW - 1)) + WINDOW;
         universe::pages_in(&window)
             .filter(|other| *other != page && range.contains(other))
             .filter_map(|other| {
                 let (frame, shared) = object.resident(rig, other)?;
-                Some((other, frame, allowed && !shared))
+                Some((other, Target::small(frame, allowed && !shared)))
             })
             .collect()
     }

@@ -7,8 +7,8 @@ use crate::Space;
 use crate::tests::fault::{Fault, planted};
 use crate::tests::machine::SharedWord;
 use page_table::{
-    Attributes, CacheMode, EPT, Entered, FlushSet, Format, Interlock, PAGE_SIZE, Protection, Stamp, Tables, X86_64,
-    release_subtree,
+    Attributes, CacheMode, EPT, Entered, FlushSet, Format, Interlock, PAGE_SIZE, Protection, Released, Stamp,
+    Tables, X86_64, release_subtree, span,
 };
 use shuttle::sync::Mutex;
 use shuttle::sync::atomic::AtomicU64;
@@ -19,6 +19,23 @@ use std::sync::atomic::Ordering;
 /// The address was invalidated after the stamp was taken.
 #[derive(Debug)]
 pub struct Stale;
+
+/// Where a translation leads.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    pub frame: u64,
+    /// 1 or 2.
+    pub level: u8,
+    pub write: bool,
+}
+
+impl Target {
+    /// A page of 4 KiB.
+    pub fn small(frame: u64, write: bool) -> Self {
+        let level = 1;
+        Target { frame, level, write }
+    }
+}
 
 /// Which of the two page tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +51,7 @@ pub struct Nested {
 
 #[derive(Default)]
 pub struct Locked {
-    interlock: Interlock,
+    pub(super) interlock: Interlock,
     nested: Option<Arc<Nested>>,
 }
 
@@ -42,7 +59,7 @@ pub struct Pmap {
     pub space: Space<SharedWord>,
     pub root: u64,
     stamp: AtomicU64,
-    locked: Mutex<Locked>,
+    pub(super) locked: Mutex<Locked>,
 }
 
 impl Pmap {
@@ -80,77 +97,82 @@ impl Pmap {
         Stamp(self.stamp.load(Ordering::Acquire))
     }
 
-    fn raise(&self, interlock: &mut Interlock, range: &Range<u64>) {
+    pub(super) fn raise(&self, interlock: &mut Interlock, range: &Range<u64>) {
         if !planted(Fault::SkipInterlock) {
             self.stamp.store(interlock.invalidate(range).0, Ordering::Release);
         }
     }
 
-    /// `Pmap::enter`.
+    /// `Pmap::enter`, with the neighbours of the page.
     pub fn enter(
         &self,
         core: &mut Core,
         which: Which,
         address: u64,
-        frame: u64,
-        write: bool,
-        neighbours: &[(u64, u64, bool)],
+        target: Target,
+        neighbours: &[(u64, Target)],
         stamp: Stamp,
     ) -> Result<(), Stale> {
         core.with_lock(&self.locked, |core, locked| {
-            if !locked.interlock.admits(stamp, address) && !planted(Fault::IgnoreInterlock) {
+            let range = address..address + span(target.level);
+            if !locked.interlock.admits_range(stamp, &range) && !planted(Fault::IgnoreInterlock) {
+                core.rig.hardware().count("refused by the interlock");
                 return Err(Stale);
             }
-            self.enter_locked(core, locked, which, address, frame, write);
+            self.enter_locked(core, locked, which, address, target);
             let rig = Arc::clone(&core.rig);
             let memory = RigTables(&rig);
             let (format, root, _) = self.table(locked, which);
-            for &(address, frame, write) in neighbours {
-                if locked.interlock.admits(stamp, address) || planted(Fault::AdmitNeighbours) {
-                    let entry = leaf(format, frame, write);
-                    Tables::new(format, root, &memory).enter_absent(address, entry);
+            for &(address, target) in neighbours {
+                let admitted = locked.interlock.admits(stamp, address) || planted(Fault::AdmitNeighbours);
+                let tables = Tables::new(format, root, &memory);
+                if admitted && tables.enter_absent(address, leaf(format, target)) {
+                    rig.hardware().count("mapped around");
                 }
             }
             Ok(())
         })
     }
 
-    fn table<'a>(&'a self, locked: &'a Locked, which: Which) -> (&'static Format, u64, &'a Space<SharedWord>) {
+    pub(super) fn table<'a>(
+        &'a self,
+        locked: &'a Locked,
+        which: Which,
+    ) -> (&'static Format, u64, &'a Space<SharedWord>) {
         match (which, &locked.nested) {
             (Which::Nested, Some(nested)) => (&EPT, nested.root, &nested.space),
             _ => (&X86_64, self.root, &self.space),
         }
     }
 
-    fn enter_locked(
-        &self,
-        core: &mut Core,
-        locked: &Locked,
-        which: Which,
-        address: u64,
-        frame: u64,
-        write: bool,
-    ) {
+    fn enter_locked(&self, core: &mut Core, locked: &Locked, which: Which, address: u64, target: Target) {
         let rig = Arc::clone(&core.rig);
         let (format, root, space) = self.table(locked, which);
-        let entry = leaf(format, frame, write);
+        let entry = leaf(format, target);
         let memory = RigTables(&rig);
         let tables = Tables::new(format, root, &memory);
         let mut source = RigSource(&rig, space.id());
         let mut broken = false;
         while let Entered::Broken(owed) = tables
-            .enter(address, 1, entry, &mut source)
+            .enter(address, target.level, entry, &mut source)
             .expect("there is always memory")
         {
             broken = true;
-            owed.discharge(|set| {
+            rig.hardware().count("broken");
+            let taken = owed.discharge(|set| {
                 if !planted(Fault::SkipBreakFlush) {
                     core.invalidate(space, set);
                 }
             });
+            let mut removed = Removed::new(&rig, format);
+            taken.hand_to(&mut removed);
+            removed.release();
+        }
+        if target.level > 1 {
+            rig.hardware().count("large");
         }
         if broken && which == Which::Regular {
-            rig.hardware().check_only(space.id(), address, frame);
+            rig.hardware().check_only(space.id(), address, target.frame);
         }
     }
 
@@ -173,12 +195,15 @@ impl Pmap {
                 return Err(Stale);
             }
             let page = address..address + PAGE_SIZE;
-            self.remove_locked(core, locked, &page, &(0..0));
+            let rig = Arc::clone(&core.rig);
+            let removed = self.remove_in(core, &rig, locked, &page, &(0..0));
+            removed.into_iter().for_each(|mut removed| removed.release());
             if !early && !insert() {
                 return Err(Stale);
             }
             self.raise(&mut locked.interlock, &page);
-            self.enter_locked(core, locked, which, address, copy, true);
+            self.enter_locked(core, locked, which, address, Target::small(copy, true));
+            rig.hardware().count("copied");
             Ok(())
         })
     }
@@ -190,12 +215,6 @@ impl Pmap {
             self.raise(&mut locked.interlock, range);
             self.remove_in(core, &rig, locked, range, releasable)
         });
-        removed.into_iter().for_each(|mut removed| removed.release());
-    }
-
-    fn remove_locked(&self, core: &mut Core, locked: &Locked, range: &Range<u64>, releasable: &Range<u64>) {
-        let rig = Arc::clone(&core.rig);
-        let removed = self.remove_in(core, &rig, locked, range, releasable);
         removed.into_iter().for_each(|mut removed| removed.release());
     }
 
@@ -268,7 +287,11 @@ fn end_tables(rig: &Rig, format: &'static Format, space: &Space<SharedWord>, roo
         let entry = rig.hardware().memory.word(root, slot);
         if format.is_present(entry) {
             let table = format.table_address(entry);
-            release_subtree(format, &RigTables(rig), table, 3, &mut |table| rig.hardware().free(table));
+            release_subtree(format, &RigTables(rig), table, 3, &mut |released| {
+                if let Released::Table(table) = released {
+                    rig.hardware().free(table);
+                }
+            });
         }
     }
     rig.hardware().free(root);
@@ -276,9 +299,9 @@ fn end_tables(rig: &Rig, format: &'static Format, space: &Space<SharedWord>, roo
 }
 
 /// A leaf for a page of a program. Accessed and dirty are set at once.
-fn leaf(format: &Format, frame: u64, write: bool) -> u64 {
+pub(super) fn leaf(format: &Format, target: Target) -> u64 {
     let mut protection = Protection::READ;
-    protection.set(Protection::WRITE, write);
+    protection.set(Protection::WRITE, target.write);
     let attributes = Attributes {
         protection,
         user: true,
@@ -286,6 +309,6 @@ fn leaf(format: &Format, frame: u64, write: bool) -> u64 {
         cache: CacheMode::WriteBack,
         software: 0,
     };
-    let dirty = if write { format.dirty } else { 0 };
-    format.leaf(1, frame, attributes) | format.accessed | dirty
+    let dirty = if target.write { format.dirty } else { 0 };
+    format.leaf(target.level, target.frame, attributes) | format.accessed | dirty
 }

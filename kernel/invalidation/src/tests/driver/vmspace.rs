@@ -6,11 +6,13 @@
 use super::cpu::Core;
 use super::guest::GuestAddresses;
 use super::object::{self, Object};
+use super::page_fault::large;
 use super::pmap::Pmap;
 use super::Rig;
 use crate::tests::fault::{Fault, planted};
 use crate::tests::oracle;
-use crate::tests::universe::{self, LIMITS};
+use crate::tests::model::Hardware;
+use crate::tests::universe::{self, DEVICE_RANGE, LIMITS};
 use shuttle::sync::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,12 +25,16 @@ pub enum Region {
     Private { object: Arc<Object>, write: bool },
     /// Translated by a virtual page table with this root entry; the index at which the range begins.
     Virtual { root: u64, index: u64 },
+    /// A device, from this page on.
+    Device { frame: u64, write: bool },
 }
 
 impl Payload for Region {
     fn advance(&mut self, bytes: u64) {
-        if let Region::Virtual { index, .. } = self {
-            *index += bytes;
+        match self {
+            Region::Private { .. } => {}
+            Region::Virtual { index, .. } => *index += bytes,
+            Region::Device { frame, .. } => *frame += bytes,
         }
     }
 
@@ -39,8 +45,12 @@ impl Payload for Region {
 }
 
 impl Region {
-    fn for_oracle(&self, distance: u64) -> oracle::Region {
+    fn for_oracle(&self, hardware: &Hardware, distance: u64) -> oracle::Region {
         match self {
+            Region::Device { frame, write } => oracle::Region::Device {
+                frame: hardware.frame(frame + distance),
+                write: *write,
+            },
             Region::Private { object, write } => oracle::Region::Private {
                 object: object.id,
                 write: *write,
@@ -62,10 +72,13 @@ pub struct Vmspace {
 /// Tells the oracle what `range` is mapped to from now on, and returns the moment.
 fn tell(rig: &Rig, space: u64, map: &Map<Region>, range: &Range<u64>) -> u64 {
     let mut hardware = rig.hardware();
-    hardware.oracle.set_region(space, range, |page| {
-        let entry = map.find(page)?;
-        Some(entry.payload.for_oracle(page - entry.start))
-    });
+    let regions: Vec<_> = universe::pages_in(range)
+        .map(|page| {
+            let entry = map.find(page)?;
+            Some(entry.payload.for_oracle(&hardware, page - entry.start))
+        })
+        .collect();
+    hardware.oracle.set_regions(space, range, &regions);
     hardware.oracle.now()
 }
 
@@ -82,6 +95,9 @@ impl Vmspace {
         let table = universe::range(universe::VIRTUAL.start, universe::VIRTUAL.len());
         map.insert(table, Region::Virtual { root, index: 0 })
             .expect("the map is empty there");
+        let (frame, write) = (rig.device, true);
+        map.insert(DEVICE_RANGE, Region::Device { frame, write })
+            .expect("the map is empty there too");
         tell(rig, pmap.space.id(), &map, &LIMITS);
         let guests = GuestAddresses::new(rig, pmap.space.id());
         Arc::new(Vmspace {
@@ -105,8 +121,25 @@ impl Vmspace {
         self.pmap.remove(core, range, &gap);
     }
 
-    /// `Vmspace::unmap`. With `instead` also `Vmspace::place`: new private memory is mapped there.
-    pub fn unmap(&self, core: &mut Core, range: &Range<u64>, instead: bool) {
+    /// New private memory takes the place of what is there.
+    pub fn map(&self, core: &mut Core, range: &Range<u64>) {
+        let object = Object::new(&core.rig);
+        self.replace(core, range, Some(Region::Private { object, write: true }));
+    }
+
+    /// The device is mapped again.
+    pub fn map_device(&self, core: &mut Core, write: bool) {
+        let frame = core.rig.device;
+        self.replace(core, &DEVICE_RANGE, Some(Region::Device { frame, write }));
+    }
+
+    /// `Vmspace::unmap`.
+    pub fn unmap(&self, core: &mut Core, range: &Range<u64>) {
+        self.replace(core, range, None);
+    }
+
+    /// `Vmspace::unmap_range`, and with `instead` `Vmspace::place`.
+    fn replace(&self, core: &mut Core, range: &Range<u64>, instead: Option<Region>) {
         if planted(Fault::ChangeTruthLate) {
             self.pmap.remove(core, range, range);
         }
@@ -118,7 +151,7 @@ impl Vmspace {
                 .iter()
                 .filter_map(|entry| match entry.payload {
                     Region::Private { object, .. } => Some(Arc::clone(object)),
-                    Region::Virtual { .. } => None,
+                    Region::Virtual { .. } | Region::Device { .. } => None,
                 })
                 .collect();
             if planted(Fault::FreePagesEarly) {
@@ -130,11 +163,8 @@ impl Vmspace {
             if any && !planted(Fault::ChangeTruthLate) {
                 self.forget(core, map, range);
             }
-            if instead {
-                let object = Object::new(&rig);
-                let write = true;
-                map.insert(range.clone(), Region::Private { object, write })
-                    .expect("the range is free");
+            if let Some(region) = instead {
+                map.insert(range.clone(), region).expect("the range is free");
                 tell(&rig, self.id(), map, range);
             }
             (since, objects)
@@ -148,7 +178,7 @@ impl Vmspace {
         let since = core.with_lock(&self.map, |core, map| {
             let mut lost = false;
             map.update(range.clone(), |region| {
-                if let Region::Private { write, .. } = region {
+                if let Region::Private { write, .. } | Region::Device { write, .. } = region {
                     lost |= *write && !allow;
                     *write = allow;
                 }
@@ -246,9 +276,28 @@ impl Vmspace {
         child
     }
 
+    /// Splits, or puts together, one of the device's large pages.
+    pub fn resize(&self, core: &mut Core, which: u64, larger: bool) {
+        let address = DEVICE_RANGE.start + which * page_table::span(2);
+        if !larger {
+            return self.pmap.split(core, address);
+        }
+        let stamp = self.pmap.stamp();
+        let found = core.with_lock(&self.map, |_, map| {
+            let entry = map.find(address)?;
+            match entry.payload {
+                Region::Device { frame, write } => large(*frame, *write, &entry.range(), address),
+                _ => None,
+            }
+        });
+        if let Some((start, target)) = found {
+            self.pmap.promote(core, start, target, stamp);
+        }
+    }
+
     /// The end of a space that nobody runs: `Drop for Vmspace` and `Drop for Pmap`.
     pub fn end(self, core: &mut Core) {
-        self.unmap(core, &LIMITS, false);
+        self.unmap(core, &LIMITS);
         let rig = Arc::clone(&core.rig);
         self.guests.end(&rig);
         self.pmap.end(&rig);

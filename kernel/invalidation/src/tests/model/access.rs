@@ -25,6 +25,14 @@ impl Hardware {
             None => self.access_host(cpu, address, write, choice),
             Some(guest) => self.access_guest(cpu, guest, address, write, choice),
         };
+        if outcome == Outcome::Done {
+            self.count(match (self.cpus[cpu].guest.is_some(), write) {
+                (false, false) => "loads",
+                (false, true) => "stores",
+                (true, false) => "guest loads",
+                (true, true) => "guest stores",
+            });
+        }
         self.trace(|| format!("CPU {cpu} accesses {address:#x}, write {write}: {outcome:x?}"));
         outcome
     }
@@ -64,28 +72,23 @@ impl Hardware {
 
     /// Sets the dirty flag for a store by a walk from the root, and does the store. False if that walk does not allow it.
     fn set_dirty(&mut self, cpu: usize, address: u64) -> bool {
-        let mut table = self.cpus[cpu].root;
-        for level in (1..=4).rev() {
-            let slot = index(address, level);
-            let entry = self.memory.word(table, slot);
-            if !Format::Linear.is_present(entry) || !Format::Linear.rights(entry, false).write {
-                return false;
-            }
-            if Format::Linear.is_leaf(entry, level) {
-                self.write(table, slot, entry | Format::Linear.dirty());
-                let found = self.candidates(cpu, address);
-                let (tag, used) = found
-                    .iter()
-                    .find(|(_, cached)| {
-                        cached.rights.stores() && cached.target == Format::Linear.page(entry, level)
-                    })
-                    .expect("what was just walked is cached");
-                self.check(cpu, *tag, used, true);
-                return true;
-            }
-            table = Format::Linear.table(entry);
+        let Some((table, slot, level)) = self.leaf(cpu, address) else {
+            return false;
+        };
+        let entry = self.memory.word(table, slot);
+        if !Format::Linear.rights(entry, true).write {
+            return false;
         }
-        false
+        self.count("recorded anew");
+        self.write(table, slot, entry | Format::Linear.dirty());
+        let target = Format::Linear.page(entry, level) + (address & (page_table::span(level) - 1));
+        let found = self.candidates(cpu, address);
+        let (tag, used) = found
+            .iter()
+            .find(|(_, cached)| cached.rights.stores() && cached.target == target)
+            .expect("what was just walked is cached");
+        self.check(cpu, *tag, used, true);
+        true
     }
 
     fn access_guest(
@@ -172,6 +175,9 @@ impl Hardware {
                 }
                 (_, None) => false,
             };
+            if write && tag == self.cpus[cpu].linear_tag() && !self.is_recorded(cpu, page, used.target) {
+                self.violation(&format!("CPU {cpu} stores to page {page:#x} through {used:x?}, and nothing records it"));
+            }
             if !allowed {
                 let kind = if write { "stores to" } else { "loads from" };
                 self.violation(&format!(
@@ -181,6 +187,16 @@ impl Hardware {
                 ));
             }
         }
+    }
+
+    /// A store through a translation that is known to be dirty sets no flag, so it must be set already, except while a harvest runs.
+    fn is_recorded(&self, cpu: usize, page: u64, target: u64) -> bool {
+        let Some((table, slot, level)) = self.leaf(cpu, page) else {
+            return true;
+        };
+        let entry = self.memory.word(table, slot);
+        let found = Format::Linear.page(entry, level) + (page & (page_table::span(level) - 1));
+        self.harvests != 0 || found != target || entry & Format::Linear.dirty() != 0
     }
 
     fn owner(&self, cpu: usize, tag: Tag) -> u64 {

@@ -2,9 +2,9 @@
 //!
 //! Sections are those of the Intel SDM, volume 3.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use page_table::span;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// Who may use a cached entry (4.10.1, 29.4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,8 +54,11 @@ impl Rights {
 /// A translation, or a pointer to a table from a paging-structure cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cached {
-    /// Level of the entry that it was made from: it is for addresses that share what lies above.
+    /// Level of the entry that it was made from: it is for addresses that share what lies above. Of a translation always 1: a large
+    /// page is cached as several small ones (4.10.2.3), those that programs use.
     pub level: u8,
+    /// Level of the leaf that a translation was made from.
+    pub size: u8,
     /// First address.
     pub base: u64,
     /// First physical address of the page, or that of the table.
@@ -145,9 +148,10 @@ impl Cache {
     }
 
     /// INVLPG: the translations of the address under the current PCID, global ones under any, and *all* paging-structure entries of
-    /// the current PCID (4.10.4.1). One execution suffices for a large page (4.10.4.2).
-    pub fn invlpg(&mut self, vpid: u16, pcid: u16, address: u64) {
-        self.forget_translation(vpid, pcid, address);
+    /// the current PCID (4.10.4.1). `page` is what the tables now say that the page of the address is: only if that is a large
+    /// one, all small ones go that a TLB has of it (4.10.2.3, 4.10.4.1).
+    pub fn invlpg(&mut self, vpid: u16, pcid: u16, page: &Range<u64>) {
+        self.forget_translations(vpid, pcid, page);
         for (of, context) in self.linear_contexts(vpid) {
             if of == Some(pcid) {
                 context.structures.clear();
@@ -156,10 +160,10 @@ impl Cache {
     }
 
     /// What INVLPG does to translations.
-    pub fn forget_translation(&mut self, vpid: u16, pcid: u16, address: u64) {
+    pub fn forget_translations(&mut self, vpid: u16, pcid: u16, page: &Range<u64>) {
         for (of, context) in self.linear_contexts(vpid) {
             if of.is_none_or(|of| of == pcid) {
-                context.translations.retain(|cached| !cached.covers(address));
+                context.translations.retain(|cached| !page.contains(&cached.base));
             }
         }
     }

@@ -51,6 +51,25 @@ impl Memory {
         address
     }
 
+    /// Frames of one allocation, side by side, the first aligned to the size of a large page.
+    pub fn allocate_block(&mut self, pages: u64) -> u64 {
+        self.allocations += 1;
+        let large = page_table::span(2) / PAGE;
+        let first = (self.pages.len() as u64 + 1).next_multiple_of(large);
+        for number in self.pages.len() as u64 + 1..first + pages {
+            let inside = number >= first;
+            self.pages.push(Page {
+                state: if inside { Use::Frame(1) } else { Use::Free },
+                allocation: if inside { self.allocations } else { 0 },
+                words: BTreeMap::new(),
+            });
+            if !inside {
+                self.free.push(number * PAGE);
+            }
+        }
+        first * PAGE
+    }
+
     pub fn free(&mut self, address: u64) {
         let page = self.page_mut(address);
         assert_ne!(page.state, Use::Free, "page {address:#x} is freed twice");

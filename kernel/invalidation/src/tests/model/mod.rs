@@ -8,10 +8,12 @@ pub mod cache;
 pub mod format;
 pub mod memory;
 mod reach;
+mod rules;
 
 use super::oracle::{Frame, Oracle};
 use cache::{Cache, Invpcid, Invvpid, Tag};
 use std::collections::BTreeMap;
+use format::Format;
 use memory::{Memory, Use};
 
 /// What a CPU does, as far as it matters for what it may access.
@@ -109,7 +111,11 @@ pub struct Hardware {
     pub vpids: bool,
     /// Nested page tables have accessed and dirty flags.
     pub nested_dirty: bool,
+    /// Harvests of dirty flags that have not returned.
+    pub harvests: u32,
     traced: bool,
+    /// Counts of what happened, so that a test can tell that everything did.
+    pub events: BTreeMap<&'static str, u64>,
 }
 
 impl Hardware {
@@ -138,8 +144,10 @@ impl Hardware {
             time: 0,
             pcids,
             vpids,
-            nested_dirty: false,
-            traced: std::env::var_os("TRACE").is_some(),
+            nested_dirty: true,
+            harvests: 0,
+            events: BTreeMap::new(),
+            traced: std::env::var_os("INVALIDATION_REPLAY").is_some(),
         };
         (hardware, kernel)
     }
@@ -149,6 +157,10 @@ impl Hardware {
         if self.traced {
             eprintln!("{:6} {}", self.time, text());
         }
+    }
+
+    pub fn count(&mut self, event: &'static str) {
+        *self.events.entry(event).or_default() += 1;
     }
 
     pub fn violation(&self, text: &str) -> ! {
@@ -171,9 +183,35 @@ impl Hardware {
     /// INVLPG.
     pub fn flush_page(&mut self, cpu: usize, address: u64) {
         self.trace(|| format!("CPU {cpu} flushes {address:#x}"));
+        let level = self.leaf(cpu, address).map_or(1, |(_, _, level)| level);
+        let start = address & !(page_table::span(level) - 1);
+        let page = start..start + page_table::span(level);
         let processor = &mut self.cpus[cpu];
-        processor.cache.invlpg(0, processor.pcid, address);
+        processor.cache.invlpg(0, processor.pcid, &page);
         self.reach(cpu);
+    }
+
+    /// Table, index and level of the leaf that the loaded tables have for an address at this moment.
+    fn leaf(&self, cpu: usize, address: u64) -> Option<(u64, usize, u8)> {
+        let mut table = self.cpus[cpu].root;
+        for level in (1..=page_table::ROOT_LEVEL).rev() {
+            let slot = page_table::index(address, level);
+            let entry = self.memory.word(table, slot);
+            if !Format::Linear.is_present(entry) {
+                return None;
+            }
+            if Format::Linear.is_leaf(entry, level) {
+                return Some((table, slot, level));
+            }
+            table = Format::Linear.table(entry);
+        }
+        None
+    }
+
+    /// A harvest returns: what is stored from now on is recorded anew.
+    pub fn end_harvest(&mut self) {
+        self.harvests -= 1;
+        (0..self.cpus.len()).for_each(|cpu| self.check_cpu(cpu));
     }
 
     /// INVPCID.
@@ -185,7 +223,8 @@ impl Hardware {
     /// No instruction: INVLPG as one might think that it is.
     pub fn forget_translation(&mut self, cpu: usize, address: u64) {
         let processor = &mut self.cpus[cpu];
-        processor.cache.forget_translation(0, processor.pcid, address);
+        let page = address..address + memory::PAGE;
+        processor.cache.forget_translations(0, processor.pcid, &page);
         self.reach(cpu);
     }
 

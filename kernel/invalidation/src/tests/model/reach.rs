@@ -8,6 +8,7 @@ use super::cache::{Cached, Rights, Tag};
 use super::format::Format;
 use super::memory::Use;
 use super::{Guest, Hardware};
+use crate::tests::universe;
 use page_table::span;
 
 /// A table that a walker stands before.
@@ -136,23 +137,46 @@ impl Hardware {
         };
         let cached = Cached {
             level: at.level,
+            size: at.level,
             base: at.base + index as u64 * span(at.level),
             target,
             allocation: self.memory.page(target).allocation,
             rights: at.rights.and(own),
             guest_physical: 0,
         };
-        if leaf {
-            let tag = match tag {
-                Tag::Linear { vpid, .. } if format.is_global(entry) => Tag::Linear { vpid, pcid: None },
-                other => other,
-            };
-            self.cpus[cpu].cache.context(tag).translations.insert(cached);
-            None
-        } else {
+        if !leaf {
             self.cpus[cpu].cache.context(tag).structures.insert(cached);
-            Some(At::behind(&cached))
+            return Some(At::behind(&cached));
         }
+        let tag = match tag {
+            Tag::Linear { vpid, .. } if format.is_global(entry) => Tag::Linear { vpid, pcid: None },
+            other => other,
+        };
+        if at.level == 1 {
+            self.take_translation(cpu, tag, cached);
+        } else {
+            for page in universe::all_pages().filter(|&page| cached.covers(page)) {
+                let small = Cached {
+                    level: 1,
+                    base: page,
+                    target: cached.translate(page),
+                    ..cached
+                };
+                self.take_translation(cpu, tag, small);
+            }
+        }
+        None
+    }
+
+    /// One access must not meet two sizes of a page: several families end in a machine check then (see `page_table::Tables::split`).
+    fn take_translation(&mut self, cpu: usize, tag: Tag, cached: Cached) {
+        let context = self.cpus[cpu].cache.context(tag);
+        let mut same = context.translations.iter().filter(|other| other.base == cached.base);
+        if let Some(other) = same.find(|other| other.size != cached.size) {
+            let text = format!("CPU {cpu} finds two sizes under {tag:?}: {other:x?} and {cached:x?}");
+            self.violation(&text);
+        }
+        context.translations.insert(cached);
     }
 
     /// The guest-physical mappings, then everything that the guest's own table makes of them.
@@ -223,6 +247,7 @@ impl Hardware {
                     }
                     let cached = Cached {
                         level: at.level,
+                        size: at.level,
                         base: at.base + index as u64 * span(at.level),
                         target,
                         allocation: self.memory.page(target).allocation,
