@@ -109,8 +109,7 @@ impl<'cpu, M: Machine> Cpu<'cpu, M> {
             space: space.id(),
             generation,
             set: OrderSet::of(set),
-            // A table that was detached may be walked until the flush is over: paging-structure entries lead into it (4.10.3).
-            early: !set.tables_detached(),
+            early: set.may_be_delayed(),
         };
         if others == 0 {
             self.machine.note(Event::ShootdownAvoided);
@@ -155,8 +154,8 @@ impl<'cpu, M: Machine> Cpu<'cpu, M> {
             let mailbox = &self.mailboxes[senders.trailing_zeros() as usize];
             senders &= senders - 1;
             let order = mailbox.read();
-            // Interrupts stay off until the flush is done, so this CPU makes no access of a program's in between; and where no table
-            // was detached, a walk that it begins of its own accord reads nothing that may be freed.
+            // Interrupts stay off until the flush is done, so this CPU makes no access of a program's in between; and what a walk
+            // finds that it begins of its own accord does no harm, see `FlushSet`.
             if order.early {
                 self.machine.note(Event::AnsweredEarly);
                 mailbox.answer(self.index);

@@ -82,6 +82,8 @@ faults! {
         DeactivateBeforeLoad: Virtual,
         /// The answer comes before the flush although tables were detached.
         AnswerBeforeFlush: Memory,
+        /// The answer comes before the flush although a large page was changed or removed.
+        AnswerBeforeResize: Sizes,
         /// Pages are freed before the flush.
         FreePagesEarly: Memory,
         /// Detached tables are freed before the flush.
@@ -96,10 +98,14 @@ faults! {
         AdmitNeighbours: Memory,
         /// The stamp is taken after the look-up (fc531fbc3f).
         StampLate: Memory,
+        /// A virtual page table is walked without a look at the interlock.
+        WalkUnlocked: Virtual,
         /// An invalidation does not raise the interlock (fc531fbc3f).
         SkipInterlock: Memory,
         /// A private copy becomes known before the original is flushed.
-        CopyBeforeFlush: Memory,
+        CopyBeforeFlush: Copies,
+        /// A copy is put in the place of an original that has become this space's alone meanwhile, and was stored to.
+        SkipSecondLook: Copies,
         /// A broken translation is not flushed before the next one is entered (57cbfb93d1).
         SkipBreakFlush: Virtual,
         /// `protect` narrows the table and flushes nothing.
@@ -109,7 +115,7 @@ faults! {
         /// Dirty flags are collected and CPUs are not told.
         SkipHarvestFlush: Sizes,
         /// `fork` leaves the parent's translations writable.
-        ForkWithoutNarrow: Memory,
+        ForkWithoutNarrow: Copies,
         /// Translations of a virtual page table are writable before the entry is dirty (c50e690bc7).
         WritableWhileClean: Virtual,
         /// A new root of a virtual page table is set without an invalidation.

@@ -152,7 +152,8 @@ impl Oracle {
         }
     }
 
-    fn floor(&self, space: u64, page: u64) -> u64 {
+    /// The moment up to which all is over for a page.
+    pub fn floor(&self, space: u64, page: u64) -> u64 {
         self.floors.get(&(space, page)).copied().unwrap_or(0)
     }
 

@@ -135,7 +135,7 @@ fn entry(place: Place) -> impl Strategy<Value = u64> {
 }
 
 fn access() -> impl Strategy<Value = Operation> {
-    (span_of(0..universe::PAGES), any::<bool>())
+    (span_of(0..DEVICE.start), any::<bool>())
         .prop_map(|((first, count), write)| Operation::Access(first, count.min(4), write))
 }
 
@@ -144,6 +144,8 @@ fn access() -> impl Strategy<Value = Operation> {
 pub enum Subject {
     /// Private memory.
     Memory,
+    /// Forks, and stores to what they share.
+    Copies,
     /// Virtual page tables.
     Virtual,
     /// Guests and the memory of their processes.
@@ -210,9 +212,25 @@ fn sizes() -> impl Strategy<Value = Operation> {
     ]
 }
 
+/// All about few pages of two spaces.
+fn copies() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        2 => Just(Operation::Run(0)),
+        1 => Just(Operation::Run(1)),
+        3 => Just(Operation::Fork(0, 1)),
+        1 => (0..2usize, 0..2usize).prop_map(|(from, to)| Operation::Fork(from, to)),
+        9 => (0..2usize, prop::bool::weighted(0.9))
+            .prop_map(|(page, write)| Operation::Access(page, 1, write)),
+        1 => (0..2usize, 0..2usize).prop_map(|(slot, page)| Operation::Discard(slot, page, 1)),
+        1 => (0..2usize, 0..2usize, any::<bool>())
+            .prop_map(|(slot, page, allow)| Operation::Protect(slot, page, 1, allow)),
+    ]
+}
+
 fn operation(subject: Subject) -> BoxedStrategy<Operation> {
     match subject {
         Subject::Memory => prop_oneof![5 => management(), 7 => access(), 8 => memory(), 1 => virtual_tables()].boxed(),
+        Subject::Copies => copies().boxed(),
         Subject::Virtual => prop_oneof![3 => management(), 7 => access(), 1 => memory(), 8 => virtual_tables()].boxed(),
         Subject::Sizes => prop_oneof![3 => management(), 1 => access(), 1 => memory(), 14 => sizes()].boxed(),
         Subject::Guests => prop_oneof![3 => management(), 2 => access(), 5 => memory(), 12 => guests()].boxed(),
@@ -246,7 +264,13 @@ pub fn program(subject: Subject) -> impl Strategy<Value = Program> {
 }
 
 impl Subject {
-    pub const ALL: [Subject; 4] = [Subject::Memory, Subject::Virtual, Subject::Guests, Subject::Sizes];
+    pub const ALL: [Subject; 5] = [
+        Subject::Memory,
+        Subject::Copies,
+        Subject::Virtual,
+        Subject::Guests,
+        Subject::Sizes,
+    ];
 
     /// By its name in small letters.
     pub fn named(name: &str) -> Option<Subject> {
@@ -260,7 +284,7 @@ impl fmt::Display for Program {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "PCIDs {}, VPIDs {}", self.pcids, self.vpids)?;
         for (cpu, operations) in self.cpus.iter().enumerate() {
-            writeln!(formatter, "CPU {cpu}: {operations:x?}")?;
+            writeln!(formatter, "CPU {cpu}: {operations:?}")?;
         }
         Ok(())
     }

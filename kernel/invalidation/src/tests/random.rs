@@ -115,6 +115,12 @@ fn programs_about_memory_are_right() {
 }
 
 #[test]
+fn programs_about_copies_are_right() {
+    let events = many(Subject::Copies);
+    assert_happens(&events, &["copied", "answered early", "refused by the interlock"]);
+}
+
+#[test]
 fn programs_about_virtual_page_tables_are_right() {
     let events = many(Subject::Virtual);
     assert_happens(&events, &ALWAYS);
@@ -144,7 +150,7 @@ fn replay() {
     };
     let words: Vec<&str> = text.split_whitespace().collect();
     let number = |index: usize| words[index].parse().expect("program and schedule are numbers");
-    let subject = Subject::named(words[0]).expect("memory, virtual, guests or sizes");
+    let subject = Subject::named(words[0]).expect("memory, copies, virtual, guests or sizes");
     let program = numbered(subject, number(1));
     println!("{program}");
     plant(None);

@@ -179,7 +179,7 @@ impl Core {
         }
         if let Some(space) = before_space.filter(|_| planted(Fault::DeactivateBeforeLoad)) {
             space.deactivate(index);
-            (0..4).for_each(|_| rig.step());
+            (0..16).for_each(|_| rig.step());
         }
         self.protocol(Phase::Switch, |cpu| cpu.switch(before_space, loaded.as_ref(), rig.kernel_root));
         if let Some(loaded) = loaded.filter(|_| planted(Fault::ActivateWrongCpu)) {
@@ -194,7 +194,9 @@ impl Core {
     /// `Cpu::invalidate`, as `pmap` discharges a flush.
     pub fn invalidate(&mut self, space: &Space<SharedWord>, set: &FlushSet) {
         self.rig.hardware().note_invalidation(self.index, space.id());
-        let stripped = planted(Fault::AnswerBeforeFlush).then(|| without_tables(set));
+        let strip = planted(Fault::AnswerBeforeFlush)
+            || planted(Fault::AnswerBeforeResize) && !set.tables_detached();
+        let stripped = strip.then(|| delayable(set));
         let set = stripped.as_ref().unwrap_or(set);
         self.protocol(Phase::Invalidate, |cpu| cpu.invalidate(space, set));
     }
@@ -208,8 +210,8 @@ impl Core {
     }
 }
 
-/// The same pages, as if no table had been detached.
-fn without_tables(set: &FlushSet) -> FlushSet {
+/// The same pages, as if the flush could be delayed.
+fn delayable(set: &FlushSet) -> FlushSet {
     let mut stripped = FlushSet::nothing();
     match set.pages() {
         Some(pages) => pages.iter().for_each(|&page| stripped.add(page)),

@@ -108,6 +108,8 @@ pub struct RigRam<'rig> {
     pub rig: &'rig Rig,
     /// Every entry reads as if its dirty flag were set.
     pub pretend_dirty: bool,
+    /// Space and page of the fault for which it is walked, and when that began.
+    pub walk: (u64, u64, u64),
 }
 
 impl VpteMemory for RigRam<'_> {
@@ -133,6 +135,8 @@ impl VpteMemory for RigRam<'_> {
         if now != old {
             return Err(now);
         }
+        let (space, page, began) = self.walk;
+        hardware.check_walk(space, page, began);
         hardware.write_frame(frame, index, new);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Private memory: frames by page, each perhaps shared with other address spaces until one of them stores.
 
 use super::Rig;
+use crate::tests::fault::{Fault, planted};
 use crate::tests::model::memory::Use;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -45,15 +46,17 @@ impl Object {
         Some((frame, shared))
     }
 
-    /// Puts `copy` in the place of `original`; false if that is not what is there.
+    /// Puts `copy` in the place of `original`; false if that is not what is there, or not shared any more.
     pub fn replace(&self, rig: &Rig, page: u64, original: u64, copy: u64) -> bool {
         rig.step();
         let mut frames = self.frames();
-        if frames.get(&page) != Some(&original) {
+        let alone = || rig.hardware().memory.shares(original) == 1 && !planted(Fault::SkipSecondLook);
+        if frames.get(&page) != Some(&original) || alone() {
             return false;
         }
         frames.insert(page, copy);
         let mut hardware = rig.hardware();
+        hardware.check_copy(original, copy);
         hardware.set_frame(self.id, page, Some(copy));
         hardware.promise_frame(self.id, page, original);
         true

@@ -9,7 +9,7 @@ use super::vmspace::{Region, Vmspace, end_objects};
 use crate::tests::fault::{Fault, planted};
 use crate::tests::universe;
 use page_table::vpagetable::{self, Refusal};
-use page_table::{PAGE_SIZE, Stamp, span};
+use page_table::{Interlock, PAGE_SIZE, Stamp, span};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,6 +19,9 @@ pub struct Refused;
 
 /// Bytes in which a fault also maps neighbours.
 const WINDOW: u64 = 4 * PAGE_SIZE;
+
+/// Steps that the copy of a page takes.
+const COPY_STEPS: u32 = 8;
 
 /// One attempt to resolve a fault.
 struct Attempt {
@@ -109,18 +112,29 @@ impl Vmspace {
             stamp,
         } = *fault;
         let rig = Arc::clone(&core.rig);
-        let memory = RigRam {
-            rig: &rig,
-            pretend_dirty: planted(Fault::WritableWhileClean),
-        };
         let access = vpagetable::Access {
             write,
             execute: false,
         };
-        let found = match vpagetable::walk(&memory, root, index, access) {
-            Ok(found) => found,
-            Err(Refusal::Busy) => return Ok(Err(Stale)),
-            Err(_) => return Err(Refused),
+        let began = rig.hardware().oracle.now();
+        core.step();
+        let memory = RigRam {
+            rig: &rig,
+            pretend_dirty: planted(Fault::WritableWhileClean),
+            walk: (self.id(), page, began),
+        };
+        let walk = |interlock: &Interlock| {
+            vpagetable::walk_since(interlock, stamp, page, &memory, root, index, access)
+        };
+        let outcome = if planted(Fault::WalkUnlocked) {
+            Some(vpagetable::walk(&memory, root, index, access))
+        } else {
+            self.pmap.with_interlock(core, walk)
+        };
+        let found = match outcome {
+            Some(Ok(found)) => found,
+            None | Some(Err(Refusal::Busy)) => return Ok(Err(Stale)),
+            Some(Err(_)) => return Err(Refused),
         };
         rig.hardware().count("found by a walk");
         core.step();
@@ -160,6 +174,8 @@ impl Vmspace {
                 .enter(core, which, page, target, &neighbours, stamp);
         }
         let copy = rig.hardware().copy_frame(frame);
+        // It takes its time.
+        (0..COPY_STEPS).for_each(|_| core.step());
         let stamp = self.late(stamp);
         let insert = || object.replace(&rig, page, frame, copy);
         let result = self.pmap.commit_copy(core, which, page, copy, stamp, insert);

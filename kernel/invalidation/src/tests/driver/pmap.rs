@@ -248,11 +248,16 @@ impl Pmap {
         removed
     }
 
-    /// `Pmap::narrow` to loads.
-    pub fn narrow(&self, core: &mut Core, range: &Range<u64>) {
+    /// `Pmap::with_interlock`.
+    pub fn with_interlock<R>(&self, core: &mut Core, look: impl FnOnce(&Interlock) -> R) -> R {
+        core.with_lock(&self.locked, |_, locked| look(&locked.interlock))
+    }
+
+    /// `Pmap::narrow_after` to loads.
+    pub fn narrow_after<R>(&self, core: &mut Core, range: &Range<u64>, change: impl FnOnce() -> R) -> R {
         let rig = Arc::clone(&core.rig);
         core.with_lock(&self.locked, |core, locked| {
-            self.raise(&mut locked.interlock, range);
+            let result = change();
             let memory = RigTables(&rig);
             let mut one = |format, root, space: &Space<SharedWord>| {
                 let owed = Tables::new(format, root, &memory).narrow(range, Protection::READ);
@@ -266,7 +271,9 @@ impl Pmap {
             if let Some(nested) = &locked.nested {
                 one(&EPT, nested.root, &nested.space);
             }
-        });
+            self.raise(&mut locked.interlock, range);
+            result
+        })
     }
 
     /// `Drop for Pmap`: nobody runs it any more.

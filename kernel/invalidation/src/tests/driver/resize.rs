@@ -50,6 +50,10 @@ impl Pmap {
             let (format, root, space) = self.table(locked, Which::Regular);
             let memory = RigTables(&rig);
             let tables = Tables::new(format, root, &memory);
+            let mut source = RigSource(&rig, space.id());
+            tables
+                .build(address, 1, true, &mut source)
+                .expect("there is always memory");
             for page in 0..ENTRIES as u64 {
                 let small = Target::small(target.frame + page * PAGE_SIZE, target.write);
                 tables.enter_absent(address + page * PAGE_SIZE, leaf(format, small));

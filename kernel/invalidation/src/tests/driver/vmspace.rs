@@ -16,7 +16,7 @@ use crate::tests::universe::{self, DEVICE_RANGE, LIMITS};
 use shuttle::sync::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
-use vm_map::{Map, Payload};
+use vm_map::{Entry, Map, Payload};
 
 /// What a range is mapped to.
 #[derive(Clone, Debug)]
@@ -186,7 +186,7 @@ impl Vmspace {
             .expect("few entries");
             let since = tell(&core.rig, self.id(), map, range);
             if lost {
-                self.pmap.narrow(core, range);
+                self.pmap.narrow_after(core, range, || ());
             }
             since
         });
@@ -241,26 +241,27 @@ impl Vmspace {
         self.promise(core, &range, since);
     }
 
-    /// A copy that shares all private pages until one side stores.
+    /// `Fork`, in one step: a copy that shares all private pages until one side stores.
     pub fn fork(&self, core: &mut Core) -> Arc<Vmspace> {
         let rig = Arc::clone(&core.rig);
-        let (since, child) = core.with_lock(&self.map, |core, map| {
-            let child = Vmspace::new(&rig, 0);
-            let mut copies = Vec::new();
-            for entry in map.overlapping(LIMITS) {
-                let region = match entry.payload {
+        let child = Vmspace::new(&rig, 0);
+        let since = core.with_lock(&self.map, |core, map| {
+            let share = || {
+                let share_one = |entry: Entry<&Region>| match entry.payload {
                     Region::Private { object, write } => Region::Private {
                         object: object.share(&rig, &entry.range()),
                         write: *write,
                     },
                     region => region.clone(),
                 };
-                copies.push((entry.range(), region));
-            }
-            let since = rig.hardware().oracle.now();
-            if !planted(Fault::ForkWithoutNarrow) {
-                self.pmap.narrow(core, &LIMITS);
-            }
+                let copies = map.overlapping(LIMITS).map(|entry| (entry.range(), share_one(entry)));
+                (copies.collect(), rig.hardware().oracle.now())
+            };
+            let (copies, since): (Vec<_>, u64) = if planted(Fault::ForkWithoutNarrow) {
+                share()
+            } else {
+                self.pmap.narrow_after(core, &LIMITS, share)
+            };
             core.with_lock(&child.map, |_, map| {
                 drop(map.remove(LIMITS));
                 for (range, region) in copies {
@@ -268,7 +269,7 @@ impl Vmspace {
                 }
                 tell(&rig, child.id(), map, &LIMITS);
             });
-            (since, child)
+            since
         });
         // What the virtual page table says is nobody's business here.
         let private = universe::range(universe::PRIVATE.start, universe::PRIVATE.len());

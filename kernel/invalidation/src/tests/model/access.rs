@@ -58,6 +58,7 @@ impl Hardware {
             let (tag, used) = found[choice as usize % found.len()];
             if !write || used.rights.stores() {
                 self.check(cpu, tag, &used, write);
+                self.store(used.translate(address), write);
                 return Outcome::Done;
             }
             if used.rights.write && self.set_dirty(cpu, address) {
@@ -88,7 +89,12 @@ impl Hardware {
             .find(|(_, cached)| cached.rights.stores() && cached.target == target)
             .expect("what was just walked is cached");
         self.check(cpu, *tag, used, true);
+        self.store(target, true);
         true
+    }
+
+    fn store(&mut self, frame: u64, write: bool) {
+        self.memory.page_mut(frame).stores += u64::from(write);
     }
 
     fn access_guest(
@@ -104,6 +110,7 @@ impl Hardware {
             let (tag, used) = found[choice as usize % found.len()];
             if !write || used.rights.stores() {
                 self.check(cpu, tag, &used, write);
+                self.store(used.translate(address), write);
                 return Outcome::Done;
             }
         }
@@ -240,6 +247,22 @@ impl Hardware {
                     }
                 }
             }
+        }
+    }
+
+    /// A walk for a fault at this page, begun at that moment, marks an entry: nothing there was invalidated since, or the entry may be
+    /// anything by now.
+    pub fn check_walk(&self, space: u64, page: u64, began: u64) {
+        if self.oracle.floor(space, page) > began {
+            self.violation(&format!("a walk for page {page:#x} of space {space} marks an entry after its invalidation"));
+        }
+    }
+
+    /// `copy` takes the place of `original`, of which it has all but the stores since it was made: there must be none.
+    pub fn check_copy(&self, original: u64, copy: u64) {
+        let [had, has] = [original, copy].map(|frame| self.memory.page(frame).stores);
+        if had != has {
+            self.violation(&format!("{} stores to {original:#x} are not in its copy", had - has));
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Page {
     pub allocation: u64,
     /// Words that are not zero, by index.
     pub words: BTreeMap<usize, u64>,
+    /// Stores of programs so far.
+    pub stores: u64,
 }
 
 /// All pages. The page that was freed last is given away first, so that whoever still reaches it meets its new owner.
@@ -39,6 +41,7 @@ impl Memory {
                 state: Use::Free,
                 allocation: 0,
                 words: BTreeMap::new(),
+                stores: 0,
             });
             self.pages.len() as u64 * PAGE
         });
@@ -48,6 +51,7 @@ impl Memory {
         assert_eq!(page.state, Use::Free);
         page.state = state;
         page.allocation = allocation;
+        page.stores = 0;
         address
     }
 
@@ -62,6 +66,7 @@ impl Memory {
                 state: if inside { Use::Frame(1) } else { Use::Free },
                 allocation: if inside { self.allocations } else { 0 },
                 words: BTreeMap::new(),
+                stores: 0,
             });
             if !inside {
                 self.free.push(number * PAGE);

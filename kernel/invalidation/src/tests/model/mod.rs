@@ -333,6 +333,7 @@ impl Hardware {
     pub fn copy_frame(&mut self, original: u64) -> u64 {
         let copy = self.memory.allocate(Use::Frame(1));
         let words = self.memory.page(original).words.clone();
+        self.memory.page_mut(copy).stores = self.memory.page(original).stores;
         for (index, word) in words {
             self.write_frame(copy, index, word);
         }
