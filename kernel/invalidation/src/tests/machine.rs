@@ -26,7 +26,9 @@ impl Word for SharedWord {
             // `is_answered`
             (_, Ordering::Acquire) if planted(Fault::DoNotWait) => 0,
             // The active set
-            (Phase::Invalidate, Ordering::SeqCst) if planted(Fault::MissOneTarget) => value & value.wrapping_sub(1),
+            (Phase::Invalidate, Ordering::SeqCst) if planted(Fault::MissOneTarget) => {
+                value & value.wrapping_sub(1)
+            }
             _ => value,
         }
     }
@@ -37,7 +39,11 @@ impl Word for SharedWord {
 
     fn swap(&self, value: u64, order: Ordering) -> u64 {
         let all = self.0.swap(value, order);
-        if planted(Fault::LoseNotes) { all & all.wrapping_neg() } else { all }
+        if planted(Fault::LoseNotes) {
+            all & all.wrapping_neg()
+        } else {
+            all
+        }
     }
 
     fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
@@ -66,7 +72,11 @@ impl Word for SharedWord {
             // `deactivate`
             _ => planted(Fault::SkipDeactivation),
         };
-        if skipped { self.0.load(Ordering::SeqCst) } else { self.0.fetch_and(bits, order) }
+        if skipped {
+            self.0.load(Ordering::SeqCst)
+        } else {
+            self.0.fetch_and(bits, order)
+        }
     }
 }
 
@@ -126,7 +136,11 @@ impl Machine for SimulatedCpu<'_> {
         if !lost {
             // Most are fast, some are not.
             let random: u64 = shuttle::rand::thread_rng().r#gen();
-            let delay = if random % 4 == 0 { random >> 32 & 63 } else { random >> 32 & 3 };
+            let delay = if random % 4 == 0 {
+                random >> 32 & 63
+            } else {
+                random >> 32 & 3
+            };
             hardware.send_interrupt(target, delay);
         }
     }

@@ -2,10 +2,11 @@
 
 mod driver;
 mod fault;
+mod litmus;
 mod machine;
 mod model;
-mod oracle;
 mod mutations;
+mod oracle;
 mod program;
 mod random;
 mod run;

@@ -160,9 +160,10 @@ impl Oracle {
     /// True if the access to `page` of a space is right, or was not yet said to be over.
     pub fn allows(&self, space: u64, page: u64, access: Access) -> bool {
         let floor = self.floor(space, page);
-        self.regions
-            .get(&(space, page))
-            .is_some_and(|log| log.since(floor).any(|region| self.leads(region, page, access, floor)))
+        self.regions.get(&(space, page)).is_some_and(|log| {
+            log.since(floor)
+                .any(|region| self.leads(region, page, access, floor))
+        })
     }
 
     fn leads(&self, region: Region, page: u64, access: Access, floor: u64) -> bool {
@@ -178,7 +179,8 @@ impl Oracle {
             Region::Virtual { root, index } => {
                 let write = root & Vpte::WRITE != 0;
                 if Vpte(root).has(Vpte::VALID | Vpte::USER | Vpte::LARGE) {
-                    return self.is_ram((Vpte(root).offset() + index) >> 12, access) && (!access.write || write);
+                    return self.is_ram((Vpte(root).offset() + index) >> 12, access)
+                        && (!access.write || write);
                 }
                 Vpte(root).has(NEEDED)
                     && self.virtual_leads(Vpte(root).offset() >> 12, 4, write, index, access, floor)

@@ -102,7 +102,10 @@ fn slot() -> impl Strategy<Value = usize> {
 /// First page and number of pages.
 fn span_of(pages: std::ops::Range<usize>) -> impl Strategy<Value = (usize, usize)> {
     let end = pages.end;
-    (pages, prop_oneof![4 => 1..3usize, 2 => 3..9usize, 1 => 16..17usize])
+    (
+        pages,
+        prop_oneof![4 => 1..3usize, 2 => 3..9usize, 1 => 16..17usize],
+    )
         .prop_map(move |(first, count)| (first, count.min(end - first)))
 }
 
@@ -229,11 +232,17 @@ fn copies() -> impl Strategy<Value = Operation> {
 
 fn operation(subject: Subject) -> BoxedStrategy<Operation> {
     match subject {
-        Subject::Memory => prop_oneof![5 => management(), 7 => access(), 8 => memory(), 1 => virtual_tables()].boxed(),
+        Subject::Memory => {
+            prop_oneof![5 => management(), 7 => access(), 8 => memory(), 1 => virtual_tables()].boxed()
+        }
         Subject::Copies => copies().boxed(),
-        Subject::Virtual => prop_oneof![3 => management(), 7 => access(), 1 => memory(), 8 => virtual_tables()].boxed(),
+        Subject::Virtual => {
+            prop_oneof![3 => management(), 7 => access(), 1 => memory(), 8 => virtual_tables()].boxed()
+        }
         Subject::Sizes => prop_oneof![3 => management(), 1 => access(), 1 => memory(), 14 => sizes()].boxed(),
-        Subject::Guests => prop_oneof![3 => management(), 2 => access(), 5 => memory(), 12 => guests()].boxed(),
+        Subject::Guests => {
+            prop_oneof![3 => management(), 2 => access(), 5 => memory(), 12 => guests()].boxed()
+        }
     }
 }
 
@@ -296,7 +305,9 @@ impl Core {
         for operation in operations {
             self.set_mode(self.idle_mode());
             self.step();
-            self.rig.hardware().trace(|| format!("CPU {}: {operation:?}", self.index));
+            self.rig
+                .hardware()
+                .trace(|| format!("CPU {}: {operation:?}", self.index));
             self.operate(operation);
         }
     }
@@ -349,19 +360,29 @@ impl Core {
                 }
             }),
             Operation::Unmap(slot, first, count) => {
-                self.with_slot(slot, |core, space| space.unmap(core, &universe::range(first, count)));
+                self.with_slot(slot, |core, space| {
+                    space.unmap(core, &universe::range(first, count))
+                });
             }
             Operation::Map(slot, first, count) => {
-                self.with_slot(slot, |core, space| space.map(core, &universe::range(first, count)));
+                self.with_slot(slot, |core, space| {
+                    space.map(core, &universe::range(first, count))
+                });
             }
             Operation::Protect(slot, first, count, allow) => {
-                self.with_slot(slot, |core, space| space.protect(core, &universe::range(first, count), allow));
+                self.with_slot(slot, |core, space| {
+                    space.protect(core, &universe::range(first, count), allow)
+                });
             }
             Operation::Discard(slot, first, count) => {
-                self.with_slot(slot, |core, space| space.discard(core, &universe::range(first, count)));
+                self.with_slot(slot, |core, space| {
+                    space.discard(core, &universe::range(first, count))
+                });
             }
             Operation::Invalidate(slot, first, count) => {
-                self.with_slot(slot, |core, space| space.invalidate(core, &universe::range(first, count)));
+                self.with_slot(slot, |core, space| {
+                    space.invalidate(core, &universe::range(first, count))
+                });
             }
             Operation::MapDevice(slot, write) => {
                 self.with_slot(slot, |core, space| space.map_device(core, write));

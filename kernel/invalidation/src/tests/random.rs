@@ -131,7 +131,13 @@ fn programs_about_virtual_page_tables_are_right() {
 fn programs_about_guests_are_right() {
     let events = many(Subject::Guests);
     assert_happens(&events, &ALWAYS);
-    let more = ["nested flushed", "guest flushed", "guest loads", "guest stores", "kicked out"];
+    let more = [
+        "nested flushed",
+        "guest flushed",
+        "guest loads",
+        "guest stores",
+        "kicked out",
+    ];
     assert_happens(&events, &more);
 }
 

@@ -67,7 +67,11 @@ impl Core {
 
     /// What runs while the kernel does nothing.
     pub fn idle_mode(&self) -> Mode {
-        if self.space.is_some() { Mode::User } else { Mode::Kernel }
+        if self.space.is_some() {
+            Mode::User
+        } else {
+            Mode::Kernel
+        }
     }
 
     /// Takes an interrupt if one has arrived and interrupts are on.
@@ -181,7 +185,9 @@ impl Core {
             space.deactivate(index);
             (0..16).for_each(|_| rig.step());
         }
-        self.protocol(Phase::Switch, |cpu| cpu.switch(before_space, loaded.as_ref(), rig.kernel_root));
+        self.protocol(Phase::Switch, |cpu| {
+            cpu.switch(before_space, loaded.as_ref(), rig.kernel_root)
+        });
         if let Some(loaded) = loaded.filter(|_| planted(Fault::ActivateWrongCpu)) {
             loaded.space.deactivate(index);
             loaded.space.activate((index + 1) % rig.mailboxes.len());
@@ -194,8 +200,8 @@ impl Core {
     /// `Cpu::invalidate`, as `pmap` discharges a flush.
     pub fn invalidate(&mut self, space: &Space<SharedWord>, set: &FlushSet) {
         self.rig.hardware().note_invalidation(self.index, space.id());
-        let strip = planted(Fault::AnswerBeforeFlush)
-            || planted(Fault::AnswerBeforeResize) && !set.tables_detached();
+        let strip =
+            planted(Fault::AnswerBeforeFlush) || planted(Fault::AnswerBeforeResize) && !set.tables_detached();
         let stripped = strip.then(|| delayable(set));
         let set = stripped.as_ref().unwrap_or(set);
         self.protocol(Phase::Invalidate, |cpu| cpu.invalidate(space, set));

@@ -53,7 +53,12 @@ impl GuestAddresses {
     pub fn end(self, rig: &Rig) {
         for space in &self.spaces {
             let active = space.active();
-            assert_eq!(active, 0, "guest {} goes away while CPUs {active:#b} are in it", space.id());
+            assert_eq!(
+                active,
+                0,
+                "guest {} goes away while CPUs {active:#b} are in it",
+                space.id()
+            );
             rig.retire_id(space.id());
         }
     }
@@ -96,10 +101,7 @@ impl Vmspace {
                 Exit::Interrupt => {}
                 Exit::End => break,
                 Exit::Nested(physical, write) => {
-                    if self
-                        .handle_fault(core, Which::Nested, physical, write)
-                        .is_err()
-                    {
+                    if self.handle_fault(core, Which::Nested, physical, write).is_err() {
                         rest = &rest[1..];
                     }
                 }
@@ -109,7 +111,13 @@ impl Vmspace {
     }
 
     /// One entry, accesses until something ends it, one exit.
-    fn enter_guest(&self, core: &mut Core, which: usize, nested: &Nested, rest: &mut &[(usize, bool)]) -> Exit {
+    fn enter_guest(
+        &self,
+        core: &mut Core,
+        which: usize,
+        nested: &Nested,
+        rest: &mut &[(usize, bool)],
+    ) -> Exit {
         let rig = Arc::clone(&core.rig);
         let linear = &self.guests.spaces[if planted(Fault::ShareGuestTag) { 0 } else { which }];
         let entry = GuestEntry {
@@ -120,7 +128,9 @@ impl Vmspace {
         let spaces = [nested.space.id(), linear.id()];
         core.set_mode(Mode::Kernel);
         core.irqs_off();
-        spaces.iter().for_each(|&space| rig.hardware().note_use(core.index, space, true));
+        spaces
+            .iter()
+            .for_each(|&space| rig.hardware().note_use(core.index, space, true));
         let vpid = core.protocol(Phase::EnterGuest, |cpu| cpu.enter_guest(&entry));
         if planted(Fault::ServeBeforeEntry) {
             core.rig.step();
@@ -144,7 +154,9 @@ impl Vmspace {
         if !planted(Fault::LeaveBeforeExit) {
             core.protocol(Phase::Other, |cpu| cpu.leave_guest(&entry));
         }
-        spaces.iter().for_each(|&space| rig.hardware().note_use(core.index, space, false));
+        spaces
+            .iter()
+            .for_each(|&space| rig.hardware().note_use(core.index, space, false));
         core.irqs_on();
         exit
     }

@@ -13,7 +13,10 @@ pub struct RigTables<'rig>(pub &'rig Rig);
 impl RigTables<'_> {
     fn check(&self, table: u64) {
         let state = self.0.hardware().memory.page(table).state;
-        assert!(matches!(state, Use::Table(_)), "the kernel takes {table:#x}, {state:?}, for a table");
+        assert!(
+            matches!(state, Use::Table(_)),
+            "the kernel takes {table:#x}, {state:?}, for a table"
+        );
     }
 }
 
@@ -124,7 +127,11 @@ impl VpteMemory for RigRam<'_> {
             .hardware()
             .memory
             .word(self.rig.ram[page as usize], index);
-        if self.pretend_dirty && entry != 0 { entry | Vpte::DIRTY | Vpte::ACCESSED } else { entry }
+        if self.pretend_dirty && entry != 0 {
+            entry | Vpte::DIRTY | Vpte::ACCESSED
+        } else {
+            entry
+        }
     }
 
     fn compare_exchange(&self, page: u64, index: usize, old: u64, new: u64) -> Result<(), u64> {

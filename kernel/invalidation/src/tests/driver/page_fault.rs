@@ -55,7 +55,13 @@ impl Vmspace {
     }
 
     /// `Vmspace::attempt`.
-    fn attempt(&self, core: &mut Core, which: Which, page: u64, write: bool) -> Result<Result<(), Stale>, Refused> {
+    fn attempt(
+        &self,
+        core: &mut Core,
+        which: Which,
+        page: u64,
+        write: bool,
+    ) -> Result<Result<(), Stale>, Refused> {
         let stamp = self.pmap.stamp();
         core.step();
         let (region, range) = core
@@ -79,9 +85,7 @@ impl Vmspace {
                 let (start, target) = large(frame, write, &range, page)
                     .unwrap_or((page, Target::small(frame + (page - range.start), write)));
                 core.step();
-                Ok(self
-                    .pmap
-                    .enter(core, which, start, target, &[], self.late(stamp)))
+                Ok(self.pmap.enter(core, which, start, target, &[], self.late(stamp)))
             }
             Region::Private {
                 object,
@@ -169,9 +173,7 @@ impl Vmspace {
             core.step();
             let stamp = self.late(stamp);
             let target = Target::small(frame, allowed && !shared);
-            return self
-                .pmap
-                .enter(core, which, page, target, &neighbours, stamp);
+            return self.pmap.enter(core, which, page, target, &neighbours, stamp);
         }
         let copy = rig.hardware().copy_frame(frame);
         // It takes its time.
@@ -204,6 +206,10 @@ impl Vmspace {
     }
 
     fn late(&self, stamp: Stamp) -> Stamp {
-        if planted(Fault::StampLate) { self.pmap.stamp() } else { stamp }
+        if planted(Fault::StampLate) {
+            self.pmap.stamp()
+        } else {
+            stamp
+        }
     }
 }

@@ -234,7 +234,8 @@ impl Pmap {
                 set.add_table(&(0..1 << 39));
                 core.invalidate(space, &set);
             }
-            let owed = Tables::new(format, root, &memory).remove(range, releasable, Removed::new(rig, format));
+            let owed =
+                Tables::new(format, root, &memory).remove(range, releasable, Removed::new(rig, format));
             owed.discharge(|set| {
                 if late {
                     core.invalidate(space, set);
@@ -278,7 +279,11 @@ impl Pmap {
 
     /// `Drop for Pmap`: nobody runs it any more.
     pub fn end(self, rig: &Rig) {
-        let nested = self.locked.into_inner().expect("no CPU died with the lock").nested;
+        let nested = self
+            .locked
+            .into_inner()
+            .expect("no CPU died with the lock")
+            .nested;
         end_tables(rig, &X86_64, &self.space, self.root);
         if let Some(nested) = nested {
             end_tables(rig, &EPT, &nested.space, nested.root);
@@ -288,7 +293,12 @@ impl Pmap {
 
 fn end_tables(rig: &Rig, format: &'static Format, space: &Space<SharedWord>, root: u64) {
     let active = space.active();
-    assert_eq!(active, 0, "space {} goes away while CPUs {active:#b} use it", space.id());
+    assert_eq!(
+        active,
+        0,
+        "space {} goes away while CPUs {active:#b} use it",
+        space.id()
+    );
     // The kernel's half is not the space's own.
     for slot in 0..2 {
         let entry = rig.hardware().memory.word(root, slot);

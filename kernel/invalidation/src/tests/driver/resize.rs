@@ -25,7 +25,10 @@ impl Pmap {
             let memory = RigTables(&rig);
             let tables = Tables::new(format, root, &memory);
             let mut source = RigSource(&rig, space.id());
-            if let Some(owed) = tables.split(address, &mut source).expect("there is always memory") {
+            if let Some(owed) = tables
+                .split(address, &mut source)
+                .expect("there is always memory")
+            {
                 rig.hardware().count("split");
                 let split = owed.discharge(|set| {
                     if !planted(Fault::SkipResizeFlush) {

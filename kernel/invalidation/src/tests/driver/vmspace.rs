@@ -3,15 +3,15 @@
 //! Each operation tells the oracle what becomes true, at the moment at which it does, and at its end promises that what
 //! was true before is over.
 
+use super::Rig;
 use super::cpu::Core;
 use super::guest::GuestAddresses;
 use super::object::{self, Object};
 use super::page_fault::large;
 use super::pmap::Pmap;
-use super::Rig;
 use crate::tests::fault::{Fault, planted};
-use crate::tests::oracle;
 use crate::tests::model::Hardware;
+use crate::tests::oracle;
 use crate::tests::universe::{self, DEVICE_RANGE, LIMITS};
 use shuttle::sync::Mutex;
 use std::ops::Range;
@@ -155,7 +155,10 @@ impl Vmspace {
                 })
                 .collect();
             if planted(Fault::FreePagesEarly) {
-                let mut frames = objects.iter().flat_map(|object| object.take(&rig, range)).collect();
+                let mut frames = objects
+                    .iter()
+                    .flat_map(|object| object.take(&rig, range))
+                    .collect();
                 free(&rig, &mut frames);
             }
             let any = !removed.is_empty();
@@ -254,7 +257,9 @@ impl Vmspace {
                     },
                     region => region.clone(),
                 };
-                let copies = map.overlapping(LIMITS).map(|entry| (entry.range(), share_one(entry)));
+                let copies = map
+                    .overlapping(LIMITS)
+                    .map(|entry| (entry.range(), share_one(entry)));
                 (copies.collect(), rig.hardware().oracle.now())
             };
             let (copies, since): (Vec<_>, u64) = if planted(Fault::ForkWithoutNarrow) {

@@ -45,7 +45,10 @@ impl Hardware {
         let mut found = Vec::new();
         for tag in linear {
             if let Some(context) = processor.cache.contexts.get(&tag) {
-                let covering = context.translations.iter().filter(|cached| cached.covers(address));
+                let covering = context
+                    .translations
+                    .iter()
+                    .filter(|cached| cached.covers(address));
                 found.extend(covering.map(|cached| (tag, *cached)));
             }
         }
@@ -97,14 +100,7 @@ impl Hardware {
         self.memory.page_mut(frame).stores += u64::from(write);
     }
 
-    fn access_guest(
-        &mut self,
-        cpu: usize,
-        guest: Guest,
-        address: u64,
-        write: bool,
-        choice: u64,
-    ) -> Outcome {
+    fn access_guest(&mut self, cpu: usize, guest: Guest, address: u64, write: bool, choice: u64) -> Outcome {
         let found = self.candidates(cpu, address);
         if !found.is_empty() {
             let (tag, used) = found[choice as usize % found.len()];
@@ -151,9 +147,7 @@ impl Hardware {
     }
 
     fn guest_physical(&self, cpu: usize, guest: Guest, address: u64, write: bool) -> Option<u64> {
-        let tag = Tag::GuestPhysical {
-            nested: guest.nested,
-        };
+        let tag = Tag::GuestPhysical { nested: guest.nested };
         let context = self.cpus[cpu].cache.contexts.get(&tag)?;
         context
             .translations
@@ -183,7 +177,9 @@ impl Hardware {
                 (_, None) => false,
             };
             if write && tag == self.cpus[cpu].linear_tag() && !self.is_recorded(cpu, page, used.target) {
-                self.violation(&format!("CPU {cpu} stores to page {page:#x} through {used:x?}, and nothing records it"));
+                self.violation(&format!(
+                    "CPU {cpu} stores to page {page:#x} through {used:x?}, and nothing records it"
+                ));
             }
             if !allowed {
                 let kind = if write { "stores to" } else { "loads from" };
@@ -240,10 +236,15 @@ impl Hardware {
     /// The page at `address` was replaced by `frame`: no program sees two pages in one place.
     pub fn check_only(&self, space: u64, address: u64, frame: u64) {
         for cpu in 0..self.cpus.len() {
-            if self.cpus[cpu].mode == Mode::User && self.cpus[cpu].guest.is_none() && self.loaded(cpu) == space {
+            if self.cpus[cpu].mode == Mode::User
+                && self.cpus[cpu].guest.is_none()
+                && self.loaded(cpu) == space
+            {
                 for (_, cached) in self.candidates(cpu, address) {
                     if cached.translate(address) != frame {
-                        self.violation(&format!("CPU {cpu} still finds {cached:x?} where {frame:#x} was entered"));
+                        self.violation(&format!(
+                            "CPU {cpu} still finds {cached:x?} where {frame:#x} was entered"
+                        ));
                     }
                 }
             }
@@ -254,7 +255,9 @@ impl Hardware {
     /// anything by now.
     pub fn check_walk(&self, space: u64, page: u64, began: u64) {
         if self.oracle.floor(space, page) > began {
-            self.violation(&format!("a walk for page {page:#x} of space {space} marks an entry after its invalidation"));
+            self.violation(&format!(
+                "a walk for page {page:#x} of space {space} marks an entry after its invalidation"
+            ));
         }
     }
 
@@ -262,7 +265,10 @@ impl Hardware {
     pub fn check_copy(&self, original: u64, copy: u64) {
         let [had, has] = [original, copy].map(|frame| self.memory.page(frame).stores);
         if had != has {
-            self.violation(&format!("{} stores to {original:#x} are not in its copy", had - has));
+            self.violation(&format!(
+                "{} stores to {original:#x} are not in its copy",
+                had - has
+            ));
         }
     }
 

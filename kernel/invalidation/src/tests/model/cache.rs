@@ -193,7 +193,10 @@ impl Cache {
             Invpcid::Single(pcid) => self.mov_to_cr3(vpid, pcid, false),
             Invpcid::AllWithGlobals => self.mov_to_cr4_pge(vpid),
             Invpcid::All => {
-                self.drop_contexts(|tag| tag.linear().is_some_and(|(of, pcid)| of == vpid && pcid.is_some()));
+                self.drop_contexts(|tag| {
+                    tag.linear()
+                        .is_some_and(|(of, pcid)| of == vpid && pcid.is_some())
+                });
             }
         }
     }
@@ -244,7 +247,10 @@ impl Cache {
             }
             Invvpid::All => self.drop_contexts(|tag| tag.linear().is_some_and(|(of, _)| of != 0)),
             Invvpid::SingleRetainingGlobals(vpid) => {
-                self.drop_contexts(|tag| tag.linear().is_some_and(|(of, pcid)| of == vpid && pcid.is_some()));
+                self.drop_contexts(|tag| {
+                    tag.linear()
+                        .is_some_and(|(of, pcid)| of == vpid && pcid.is_some())
+                });
             }
         }
     }

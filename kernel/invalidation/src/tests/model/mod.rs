@@ -12,9 +12,9 @@ mod rules;
 
 use super::oracle::{Frame, Oracle};
 use cache::{Cache, Invpcid, Invvpid, Tag};
-use std::collections::BTreeMap;
 use format::Format;
 use memory::{Memory, Use};
+use std::collections::BTreeMap;
 
 /// What a CPU does, as far as it matters for what it may access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,7 +277,9 @@ impl Hardware {
 
     /// True if an interrupt has arrived and was not taken.
     pub fn is_interrupted(&self, cpu: usize) -> bool {
-        self.cpus[cpu].interrupt.is_some_and(|arrival| arrival <= self.time)
+        self.cpus[cpu]
+            .interrupt
+            .is_some_and(|arrival| arrival <= self.time)
     }
 
     /// `cpu` takes its interrupt.

@@ -125,8 +125,7 @@ impl Hardware {
         let leaf = format.is_leaf(entry, at.level);
         if format == Format::Linear || self.nested_dirty {
             // Nothing is cached from an entry without its accessed flag (4.10.2.3).
-            self.memory
-                .set_word(at.table, index, entry | format.accessed());
+            self.memory.set_word(at.table, index, entry | format.accessed());
         }
         let mut own = format.rights(entry, leaf);
         own.dirty |= format == Format::Nested && !self.nested_dirty;
@@ -171,7 +170,10 @@ impl Hardware {
     /// One access must not meet two sizes of a page: several families end in a machine check then (see `page_table::Tables::split`).
     fn take_translation(&mut self, cpu: usize, tag: Tag, cached: Cached) {
         let context = self.cpus[cpu].cache.context(tag);
-        let mut same = context.translations.iter().filter(|other| other.base == cached.base);
+        let mut same = context
+            .translations
+            .iter()
+            .filter(|other| other.base == cached.base);
         if let Some(other) = same.find(|other| other.size != cached.size) {
             let text = format!("CPU {cpu} finds two sizes under {tag:?}: {other:x?} and {cached:x?}");
             self.violation(&text);
@@ -181,9 +183,7 @@ impl Hardware {
 
     /// The guest-physical mappings, then everything that the guest's own table makes of them.
     fn reach_guest(&mut self, cpu: usize, guest: Guest) {
-        let tag = Tag::GuestPhysical {
-            nested: guest.nested,
-        };
+        let tag = Tag::GuestPhysical { nested: guest.nested };
         let structures = &self.cpus[cpu].cache.context(tag).structures;
         let mut starts: Vec<At> = structures.iter().map(At::behind).collect();
         starts.push(At::root(guest.nested, guest.nested_allocation));
@@ -195,9 +195,7 @@ impl Hardware {
         let tag = guest.combined_tag();
         let physical: Vec<Cached> = self.cpus[cpu]
             .cache
-            .context(Tag::GuestPhysical {
-                nested: guest.nested,
-            })
+            .context(Tag::GuestPhysical { nested: guest.nested })
             .translations
             .iter()
             .copied()

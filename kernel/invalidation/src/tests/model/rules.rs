@@ -119,10 +119,7 @@ fn invlpg_drops_a_large_page_only_if_it_is_still_there() {
 fn invpcid_of_an_address_keeps_other_paging_structures_and_globals() {
     let left = left(|cache| cache.invpcid(0, Invpcid::Address(1, PAGE)));
     // The neighbour shares all tables.
-    assert_eq!(
-        left(linear(0, 1)),
-        ([false, true, true], [false, false, true])
-    );
+    assert_eq!(left(linear(0, 1)), ([false, true, true], [false, false, true]));
     assert_eq!(left(linear(0, None)), GLOBAL);
     assert_eq!(left(linear(0, 0)), ALL);
 }
@@ -155,16 +152,10 @@ fn other_flushes_of_identifiers_differ_in_globals() {
 #[test]
 fn faults_drop_what_would_be_used_for_the_address() {
     let fault = left(|cache| cache.page_fault(0, 1, PAGE));
-    assert_eq!(
-        fault(linear(0, 1)),
-        ([false, true, true], [false, false, true])
-    );
+    assert_eq!(fault(linear(0, 1)), ([false, true, true], [false, false, true]));
     assert_eq!(fault(linear(0, 0)), ALL);
     let violation = left(|cache| cache.ept_violation(1, 0, 1, PAGE, FAR));
-    assert_eq!(
-        violation(PHYSICAL),
-        ([false, true, true], [false, false, true])
-    );
+    assert_eq!(violation(PHYSICAL), ([false, true, true], [false, false, true]));
     assert_eq!(
         violation(combined(1, 0, 1)),
         ([true, true, false], [true, true, false])
@@ -225,10 +216,7 @@ fn invvpid_drops_linear_and_combined_mappings_and_no_guest_physical_ones() {
 #[test]
 fn transitions_without_vpids_drop_all_of_vpid_zero() {
     let left = left(Cache::transition_without_vpids);
-    assert_eq!(
-        [left(linear(0, 1)), left(combined(0, None, 2))],
-        [NOTHING; 2]
-    );
+    assert_eq!([left(linear(0, 1)), left(combined(0, None, 2))], [NOTHING; 2]);
     assert_eq!(left(linear(1, 1)), ALL);
     assert_eq!(left(PHYSICAL), ALL);
 }

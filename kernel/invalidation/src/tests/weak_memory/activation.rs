@@ -26,7 +26,12 @@ fn against_unmap(set: fn() -> FlushSet, prepare: fn(&LoomCpu), program: fn(&Loom
 
 #[test]
 fn a_cpu_that_comes_finds_the_change_or_is_told() {
-    let needed = [Weakness::Barriers, Weakness::Raise, Weakness::Answer, Weakness::Await];
+    let needed = [
+        Weakness::Barriers,
+        Weakness::Raise,
+        Weakness::Answer,
+        Weakness::Await,
+    ];
     check(3, &needed, || {
         against_unmap(
             page,

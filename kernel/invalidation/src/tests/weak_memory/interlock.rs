@@ -53,7 +53,10 @@ fn fault_against_invalidation(order: Ordering) {
     space.invalidate();
     faulting.join().expect("the fault ends");
     let entry = space.entry.load(Ordering::Relaxed);
-    assert_ne!(entry, 1, "a walk's result was entered after the invalidation of its address");
+    assert_ne!(
+        entry, 1,
+        "a walk's result was entered after the invalidation of its address"
+    );
 }
 
 #[test]

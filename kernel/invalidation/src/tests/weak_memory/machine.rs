@@ -19,7 +19,11 @@ pub struct LoomWord(AtomicU64);
 
 /// `order`, or none if that is the weakness.
 fn unless(weakness: Weakness, order: Ordering) -> Ordering {
-    if is_weak(weakness) { Ordering::Relaxed } else { order }
+    if is_weak(weakness) {
+        Ordering::Relaxed
+    } else {
+        order
+    }
 }
 
 impl Word for LoomWord {
@@ -47,7 +51,11 @@ impl Word for LoomWord {
         self.0.fetch_or(bits, unless(Weakness::Put, order))
     }
     fn fetch_and(&self, bits: u64, order: Ordering) -> u64 {
-        let order = if order == Ordering::AcqRel { unless(Weakness::Answer, order) } else { order };
+        let order = if order == Ordering::AcqRel {
+            unless(Weakness::Answer, order)
+        } else {
+            order
+        };
         self.0.fetch_and(bits, order)
     }
 }
@@ -107,7 +115,12 @@ impl LoomCpu {
 
     fn protocol<R>(&self, call: impl FnOnce(&mut Cpu<'_, LoomCpu>) -> R) -> R {
         let mut local = self.local.borrow_mut();
-        call(&mut Cpu::new(self, &self.shared.mailboxes, self.index, &mut local))
+        call(&mut Cpu::new(
+            self,
+            &self.shared.mailboxes,
+            self.index,
+            &mut local,
+        ))
     }
 
     /// Runs the space.
