@@ -50,7 +50,8 @@ impl<'cpu, M: Machine> Cpu<'cpu, M> {
         self.local
     }
 
-    /// Leaves `before` (`None`: the kernel's own table) for `next`, or for the kernel's own table at `kernel_root`.
+    /// Leaves `before` (`None`: the kernel's own table), which is what runs here, for `next`, or for the kernel's own table at
+    /// `kernel_root`. They are not the same: then there is nothing to do, and this would take the bit out of the active set.
     ///
     /// The bit in the new active set comes before the look at the generation and before any walk under the new root; the bit in the
     /// old one goes after the load, when no walk under the old root can begin. What stays in the caches under the old tag cannot be
@@ -61,6 +62,12 @@ impl<'cpu, M: Machine> Cpu<'cpu, M> {
         next: Option<&Loaded<'_, M::Word>>,
         kernel_root: u64,
     ) {
+        debug_assert_eq!(before.map_or(0, Space::id), self.local.current.space);
+        debug_assert_ne!(
+            before.map(Space::id),
+            next.map(|loaded| loaded.space.id()),
+            "what runs already needs no switch"
+        );
         match next {
             Some(Loaded { space, root }) => {
                 space.activate(self.index);

@@ -6,13 +6,14 @@
 pub mod access;
 pub mod cache;
 pub mod format;
+mod instructions;
+mod interrupts;
 pub mod memory;
 mod reach;
 mod rules;
 
 use super::oracle::{Frame, Oracle};
-use cache::{Cache, Invpcid, Invvpid, Tag};
-use format::Format;
+use cache::{Cache, Tag};
 use memory::{Memory, Use};
 use std::collections::BTreeMap;
 
@@ -167,97 +168,10 @@ impl Hardware {
         panic!("{text}");
     }
 
-    /// MOV to CR3. Without PCIDs the tag is 0 and `keep` means nothing.
-    pub fn load_root(&mut self, cpu: usize, root: u64, tag: u16, keep: bool) {
-        let (pcid, keep) = if self.pcids { (tag, keep) } else { (0, false) };
-        self.trace(|| format!("CPU {cpu} loads {root:#x} under {pcid}, keep {keep}"));
-        let allocation = self.memory.page(root).allocation;
-        let processor = &mut self.cpus[cpu];
-        processor.cache.mov_to_cr3(0, pcid, keep);
-        processor.root = root;
-        processor.root_allocation = allocation;
-        processor.pcid = pcid;
-        self.reach(cpu);
-    }
-
-    /// INVLPG.
-    pub fn flush_page(&mut self, cpu: usize, address: u64) {
-        self.trace(|| format!("CPU {cpu} flushes {address:#x}"));
-        let level = self.leaf(cpu, address).map_or(1, |(_, _, level)| level);
-        let start = address & !(page_table::span(level) - 1);
-        let page = start..start + page_table::span(level);
-        let processor = &mut self.cpus[cpu];
-        processor.cache.invlpg(0, processor.pcid, &page);
-        self.reach(cpu);
-    }
-
-    /// Table, index and level of the leaf that the loaded tables have for an address at this moment.
-    fn leaf(&self, cpu: usize, address: u64) -> Option<(u64, usize, u8)> {
-        let mut table = self.cpus[cpu].root;
-        for level in (1..=page_table::ROOT_LEVEL).rev() {
-            let slot = page_table::index(address, level);
-            let entry = self.memory.word(table, slot);
-            if !Format::Linear.is_present(entry) {
-                return None;
-            }
-            if Format::Linear.is_leaf(entry, level) {
-                return Some((table, slot, level));
-            }
-            table = Format::Linear.table(entry);
-        }
-        None
-    }
-
     /// A harvest returns: what is stored from now on is recorded anew.
     pub fn end_harvest(&mut self) {
         self.harvests -= 1;
         (0..self.cpus.len()).for_each(|cpu| self.check_cpu(cpu));
-    }
-
-    /// INVPCID.
-    pub fn invpcid(&mut self, cpu: usize, what: Invpcid) {
-        self.cpus[cpu].cache.invpcid(0, what);
-        self.reach(cpu);
-    }
-
-    /// No instruction: INVLPG as one might think that it is.
-    pub fn forget_translation(&mut self, cpu: usize, address: u64) {
-        let processor = &mut self.cpus[cpu];
-        let page = address..address + memory::PAGE;
-        processor.cache.forget_translations(0, processor.pcid, &page);
-        self.reach(cpu);
-    }
-
-    /// INVEPT for one root, outside of a guest.
-    pub fn invept(&mut self, cpu: usize, root: u64) {
-        self.cpus[cpu].cache.invept(root);
-    }
-
-    /// INVVPID, outside of a guest.
-    pub fn invvpid(&mut self, cpu: usize, what: Invvpid) {
-        self.cpus[cpu].cache.invvpid(what);
-    }
-
-    /// VM entry.
-    pub fn enter_guest(&mut self, cpu: usize, mut guest: Guest) {
-        self.trace(|| format!("CPU {cpu} enters {guest:x?}"));
-        guest.nested_allocation = self.memory.page(guest.nested).allocation;
-        if !self.vpids {
-            guest.vpid = 0;
-            self.cpus[cpu].cache.transition_without_vpids();
-        }
-        self.cpus[cpu].guest = Some(guest);
-        self.reach(cpu);
-    }
-
-    /// VM exit.
-    pub fn leave_guest(&mut self, cpu: usize) {
-        self.trace(|| format!("CPU {cpu} leaves its guest"));
-        if !self.vpids {
-            self.cpus[cpu].cache.transition_without_vpids();
-        }
-        self.cpus[cpu].guest = None;
-        self.reach(cpu);
     }
 
     /// Id of the space whose root `cpu` has loaded, 0 for the kernel's own.
@@ -265,47 +179,6 @@ impl Hardware {
         match self.memory.page(self.cpus[cpu].root).state {
             Use::Table(space) => space,
             other => self.violation(&format!("CPU {cpu} runs on a root that is {other:?}")),
-        }
-    }
-
-    /// Sends an interrupt that takes so many steps to arrive. It is not queued: one that is under way serves for both.
-    pub fn send_interrupt(&mut self, target: usize, delay: u64) {
-        let arrival = self.time + delay;
-        let interrupt = &mut self.cpus[target].interrupt;
-        *interrupt = Some(interrupt.map_or(arrival, |other| other.min(arrival)));
-    }
-
-    /// True if an interrupt has arrived and was not taken.
-    pub fn is_interrupted(&self, cpu: usize) -> bool {
-        self.cpus[cpu]
-            .interrupt
-            .is_some_and(|arrival| arrival <= self.time)
-    }
-
-    /// `cpu` takes its interrupt.
-    pub fn take_interrupt(&mut self, cpu: usize) {
-        self.cpus[cpu].interrupt = None;
-    }
-
-    /// `cpu` is about to use the space, or uses it no more.
-    pub fn note_use(&mut self, cpu: usize, space: u64, begins: bool) {
-        let until = (!begins).then_some(self.time);
-        self.cpus[cpu].uses.insert(space, until);
-    }
-
-    /// `cpu` begins to invalidate something of `space`.
-    pub fn note_invalidation(&mut self, cpu: usize, space: u64) {
-        self.cpus[cpu].invalidates = Some((space, self.time));
-    }
-
-    /// An interrupt for an invalidation goes only to a CPU that has used the space since that began.
-    pub fn check_target(&self, sender: usize, target: usize) {
-        let (space, since) = self.cpus[sender].invalidates.expect("who interrupts invalidates");
-        let until = self.cpus[target].uses.get(&space);
-        if !until.is_some_and(|until| until.is_none_or(|until| until >= since)) {
-            self.violation(&format!(
-                "CPU {sender} interrupts CPU {target}, which has not used space {space} since {since}: {until:?}"
-            ));
         }
     }
 

@@ -65,7 +65,7 @@ fn a_cpu_that_comes_back_keeps_nothing_old() {
 
 #[test]
 fn a_cpu_that_goes_is_told_or_flushes_when_it_comes_back() {
-    check(3, &[], || {
+    check(3, &[Weakness::Barriers], || {
         against_unmap(
             page,
             |cpu| {

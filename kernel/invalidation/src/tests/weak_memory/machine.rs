@@ -42,7 +42,12 @@ impl Word for LoomWord {
         self.0.store(value, order);
     }
     fn swap(&self, value: u64, order: Ordering) -> u64 {
-        self.0.swap(value, unless(Weakness::Take, order))
+        let all = self.0.swap(value, unless(Weakness::Take, order));
+        if is_weak(Weakness::LoseNotes) {
+            all & all.wrapping_neg()
+        } else {
+            all
+        }
     }
     fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
         self.0.fetch_add(value, unless(Weakness::Raise, order))

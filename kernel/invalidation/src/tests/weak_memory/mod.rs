@@ -27,6 +27,8 @@ enum Weakness {
     Put,
     /// They are taken without an acquire.
     Take,
+    /// Of several notes all but one get lost.
+    LoseNotes,
     /// Answers do not release what was before.
     Answer,
     /// The invalidator does not acquire what was before the answers.
