@@ -58,6 +58,7 @@ impl Interlock {
 
     /// True if nothing since `stamp` invalidated any address of `range`.
     #[must_use]
+    #[inline]
     pub fn admits_range(&self, stamp: Stamp, range: &Range<u64>) -> bool {
         let age = self.count - stamp.0.min(self.count);
         age <= Self::REMEMBERED as u64

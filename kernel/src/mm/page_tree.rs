@@ -110,8 +110,7 @@ impl PageTree {
 
     /// The page at `index`, if it is there.
     pub fn get(&self, index: u64) -> Option<PhysAddr> {
-        let value = self.find(index)?.load(Ordering::Acquire);
-        (value != 0).then(|| PhysAddr::new(value))
+        page_in(self.find(index)?)
     }
 
     /// The page at `index`; if there is none, the one that `make` gives. True in the result if it is new.
@@ -123,10 +122,10 @@ impl PageTree {
         index: u64,
         make: impl FnOnce() -> Result<Frame, Errno>,
     ) -> Result<(PhysAddr, bool), Errno> {
-        if let Some(page) = self.get(index) {
+        let slot = self.slot(index)?;
+        if let Some(page) = page_in(slot) {
             return Ok((page, false));
         }
-        let slot = self.slot(index)?;
         let mut page = make()?;
         let charge = self.charge(1)?;
         loop {
@@ -138,7 +137,7 @@ impl PageTree {
                 Err(loser) => page = loser,
             }
             // Somebody was first; but his page may have been taken out again already, and then ours goes in.
-            if let Some(page) = self.get(index) {
+            if let Some(page) = page_in(slot) {
                 return Ok((page, false));
             }
         }
@@ -279,6 +278,12 @@ impl PageTree {
         }
         Ok(&slots[self.position(index, 0)])
     }
+}
+
+/// The page that a slot of the lowest level holds.
+fn page_in(slot: &AtomicU64) -> Option<PhysAddr> {
+    let value = slot.load(Ordering::Acquire);
+    (value != 0).then(|| PhysAddr::new(value))
 }
 
 /// Gives up what the slots of a node hold: pages at level 0, else nodes and everything below them.

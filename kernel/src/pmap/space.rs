@@ -381,7 +381,9 @@ impl Pmap {
                 Err(error) => break Err(error),
             }
         };
-        table.tables.fetch_add(source.taken, Ordering::Relaxed);
+        if source.taken != 0 {
+            table.tables.fetch_add(source.taken, Ordering::Relaxed);
+        }
         result
     }
 

@@ -6,18 +6,16 @@
 
 use super::around::{Neighbours, neighbours};
 use super::large;
+use super::private::Place;
 use super::region::{Region, Role};
 use super::vmspace::{Vmspace, to_table};
 use super::vpage;
 use crate::debug::counters;
-use crate::mm::{self, PageTree, frame};
-use crate::pmap::{Claim, Commit, EnterError, Entry, Target, View};
+use crate::pmap::{Claim, EnterError, Entry, Target, View};
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
 use dragonet_abi::layout::{PAGE_SIZE, USER_END};
 use dragonet_abi::memory::Protection;
-use page_table::CacheMode;
-use x86_64::PhysAddr;
 
 /// What an access wants. It is a load if neither a store nor a fetch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,20 +115,11 @@ impl FaultError {
 const ATTEMPTS: u32 = 64;
 
 /// Result of one attempt.
-enum Attempt {
+pub(super) enum Attempt {
     /// The access is possible; what it is counted as.
     Done(Counter),
     /// Something changed meanwhile.
     Again,
-}
-
-/// A page of private memory.
-struct Own<'region> {
-    pages: &'region PageTree,
-    index: u64,
-    physical: PhysAddr,
-    /// It was made just now.
-    fresh: bool,
 }
 
 impl Vmspace {
@@ -215,156 +204,46 @@ impl Vmspace {
         } else {
             Neighbours::new()
         };
-        match (region.root, &region.overlay) {
-            (Some(root), _) => {
-                let index = region.offset + distance;
-                let fault = (page, claim.stamp);
-                let Some(found) = vpage::translate(self.pmap(), fault, &region.object, root, index, access)?
-                else {
-                    return Ok(Attempt::Again);
-                };
-                let mut allowed = protection;
-                allowed.set(
-                    Protection::WRITE,
-                    protection.contains(Protection::WRITE) && found.writable,
-                );
-                allowed.set(
-                    Protection::EXECUTE,
-                    protection.contains(Protection::EXECUTE) && found.executable,
-                );
-                self.enter_page(page, &region, found.page, allowed, &neighbours, claim)
-            }
-            (None, Some(overlay)) => {
-                let copies = overlay.object.private_pages().ok_or(FaultError::NotMapped)?;
-                let index = (overlay.offset + distance) / PAGE_SIZE;
-                match copies.get(index) {
-                    Some(physical) => {
-                        let own = Own {
-                            pages: copies,
-                            index,
-                            physical,
-                            fresh: false,
-                        };
-                        self.enter_own(page, access, own, protection, &neighbours, claim)
-                    }
-                    None if access.write => self.make_copy(page, &region, distance, (copies, index), claim),
-                    None => {
-                        let index = (region.offset + distance) / PAGE_SIZE;
-                        let allowed = protection - Protection::WRITE;
-                        self.enter_page(page, &region, index, allowed, &neighbours, claim)
-                    }
-                }
-            }
-            (None, None) => {
-                if let Some((start, target)) = large::page(&region, &entry, page) {
-                    return self.enter(start, target, &[], claim, Counter::FaultResident);
-                }
+        if let Some(root) = region.root {
+            let index = region.offset + distance;
+            let fault = (page, claim.stamp);
+            let Some(found) = vpage::translate(self.pmap(), fault, &region.object, root, index, access)?
+            else {
+                return Ok(Attempt::Again);
+            };
+            let mut allowed = protection;
+            allowed.set(
+                Protection::WRITE,
+                protection.contains(Protection::WRITE) && found.writable,
+            );
+            allowed.set(
+                Protection::EXECUTE,
+                protection.contains(Protection::EXECUTE) && found.executable,
+            );
+            return self.enter_page(page, &region, found.page, allowed, &neighbours, claim);
+        }
+        if let Some((pages, offset)) = region.own_pages() {
+            let place = Place {
+                address: page,
+                region: &region,
+                distance,
+                pages,
+                index: (offset + distance) / PAGE_SIZE,
+                claim,
+            };
+            return self.attempt_own(&place, access, &neighbours);
+        }
+        match large::page(&region, &entry, page) {
+            Some((start, target)) => self.enter(start, target, &[], claim, Counter::FaultResident),
+            None => {
                 let index = (region.offset + distance) / PAGE_SIZE;
-                let Some(pages) = region.object.private_pages() else {
-                    return self.enter_page(page, &region, index, protection, &neighbours, claim);
-                };
-                let found = found(region.object.page(index))?;
-                let own = Own {
-                    pages,
-                    index,
-                    physical: found.physical,
-                    fresh: found.fresh,
-                };
-                self.enter_own(page, access, own, protection, &neighbours, claim)
+                self.enter_page(page, &region, index, protection, &neighbours, claim)
             }
         }
-    }
-
-    /// A first store to a private mapping of an object: a copy of the object's page goes to `place`.
-    fn make_copy(
-        &self,
-        page: u64,
-        region: &Region,
-        distance: u64,
-        (copies, copy_index): (&PageTree, u64),
-        claim: Claim,
-    ) -> Result<Attempt, FaultError> {
-        let place = found(copies.reserve(copy_index))?;
-        let mut copy = frame::allocate().map_err(|_| FaultError::OutOfMemory)?;
-        region
-            .object
-            .copy_page((region.offset + distance) / PAGE_SIZE, &mut copy)
-            .map_err(|_| FaultError::Protection)?;
-        counters::count(Counter::PageCopied);
-        let target = Target {
-            physical: copy.address(),
-            level: 1,
-            protection: to_table(region.protection),
-            cache: CacheMode::WriteBack,
-        };
-        let insert = || place.insert(copy).is_ok();
-        committed(self.pmap().commit_copy(page, target, claim, insert))
-    }
-
-    /// Enters a page of private memory: as it is if no other vmspace owns it, else for loads, and for a store a copy in its place.
-    ///
-    /// Only a fork of this vmspace makes other owners, and raises the interlock afterwards; so whoever sees here that there
-    /// are none, and is admitted, enters a page that is still this vmspace's alone.
-    fn enter_own(
-        &self,
-        page: u64,
-        access: Access,
-        own: Own<'_>,
-        protection: Protection,
-        neighbours: &[(u64, Target)],
-        claim: Claim,
-    ) -> Result<Attempt, FaultError> {
-        let mut allowed = protection;
-        if mm::is_shared(own.physical) {
-            if access.write {
-                return self.copy_own(page, own, protection, claim);
-            }
-            allowed -= Protection::WRITE;
-        } else if allowed.contains(Protection::WRITE) && mm::note_reuse(own.physical) {
-            counters::count(Counter::PageReused);
-        }
-        let target = Target {
-            physical: own.physical,
-            level: 1,
-            protection: to_table(allowed),
-            cache: CacheMode::WriteBack,
-        };
-        self.enter(page, target, neighbours, claim, outcome_of(own.fresh))
-    }
-
-    /// Gives this vmspace a copy of a page that others own, too.
-    ///
-    /// The page is read without a lock and may leave the object meanwhile. Every way in which it can, and in which somebody here can begin
-    /// to write to it in place, is seen when the copy is committed: by the interlock, by the slot, or by the share count.
-    fn copy_own(
-        &self,
-        page: u64,
-        own: Own<'_>,
-        protection: Protection,
-        claim: Claim,
-    ) -> Result<Attempt, FaultError> {
-        let mut copy = frame::allocate().map_err(|_| FaultError::OutOfMemory)?;
-        let Some(original) = own.pages.copy_unstable(own.index, &mut copy) else {
-            return Ok(Attempt::Again);
-        };
-        counters::count(Counter::PageCopied);
-        let target = Target {
-            physical: copy.address(),
-            level: 1,
-            protection: to_table(protection),
-            cache: CacheMode::WriteBack,
-        };
-        // Outlives the commit: when it is dropped, this vmspace's translations of the original are gone everywhere.
-        let mut part = None;
-        let replace = || {
-            part = own.pages.replace_shared(own.index, original, copy).ok();
-            part.is_some()
-        };
-        committed(self.pmap().commit_copy(page, target, claim, replace))
     }
 
     /// Enters a page of the region's object.
-    fn enter_page(
+    pub(super) fn enter_page(
         &self,
         page: u64,
         region: &Region,
@@ -373,18 +252,18 @@ impl Vmspace {
         neighbours: &[(u64, Target)],
         claim: Claim,
     ) -> Result<Attempt, FaultError> {
-        let found = found(region.object.page(index))?;
+        let found = region.object.page(index).map_err(no_page)?;
         let target = Target {
             physical: found.physical,
             level: 1,
             protection: to_table(protection),
             cache: found.cache,
         };
-        self.enter(page, target, neighbours, claim, outcome_of(found.fresh))
+        self.enter(page, target, neighbours, claim, found.outcome())
     }
 
     /// Enters a translation and those beside it; `new` is what it is counted as if there was none.
-    fn enter(
+    pub(super) fn enter(
         &self,
         page: u64,
         target: Target,
@@ -403,28 +282,10 @@ impl Vmspace {
     }
 }
 
-/// The outcome of a look for a page, for a fault.
-fn found<T>(page: Result<T, Errno>) -> Result<T, FaultError> {
-    page.map_err(|error| match error {
+/// Why a page is not there, for a fault.
+pub(super) fn no_page(errno: Errno) -> FaultError {
+    match errno {
         Errno::ENOMEM => FaultError::OutOfMemory,
         _ => FaultError::NotMapped,
-    })
-}
-
-/// What a fault is counted as that found a page, new or not.
-const fn outcome_of(fresh: bool) -> Counter {
-    if fresh {
-        Counter::FaultZeroFilled
-    } else {
-        Counter::FaultResident
-    }
-}
-
-/// The outcome of a commit, for a fault.
-fn committed(outcome: Result<Commit, Errno>) -> Result<Attempt, FaultError> {
-    match outcome {
-        Ok(Commit::Done) => Ok(Attempt::Done(Counter::FaultCopied)),
-        Ok(Commit::Again) => Ok(Attempt::Again),
-        Err(_) => Err(FaultError::OutOfMemory),
     }
 }

@@ -16,6 +16,7 @@ mod fork;
 mod inspect;
 mod large;
 mod object;
+mod private;
 mod region;
 mod reserve;
 pub mod tests;

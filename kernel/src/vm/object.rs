@@ -42,6 +42,17 @@ pub(super) struct Page {
     pub(super) fresh: bool,
 }
 
+impl Page {
+    /// What a fault that maps it is counted as.
+    pub(super) const fn outcome(&self) -> Counter {
+        if self.fresh {
+            Counter::FaultZeroFilled
+        } else {
+            Counter::FaultResident
+        }
+    }
+}
+
 /// A memory object. Shared by reference counting; its pages go when the last mapping and the last handle are gone.
 #[derive(Debug)]
 pub struct MemoryObject {

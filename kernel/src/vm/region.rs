@@ -81,14 +81,12 @@ impl Region {
             Some(page) => (page, self.protection),
             None => {
                 let page = self.object.resident_page((self.offset + distance) / PAGE_SIZE)?;
-                // A store makes a copy.
-                let copied = self.overlay.is_some();
-                let lost = if copied {
-                    Protection::WRITE
-                } else {
-                    Protection::empty()
-                };
-                (page, self.protection - lost)
+                let mut allowed = self.protection;
+                if self.overlay.is_some() {
+                    // A store makes a copy.
+                    allowed -= Protection::WRITE;
+                }
+                (page, allowed)
             }
         };
         Some(Target {
@@ -126,8 +124,9 @@ impl Region {
         }
     }
 
-    /// True if a fork can do that with it. Reserved addresses have nothing to share or copy and are inherited as they are. Private memory cannot be shared: its pages come and go under the interlock of one
-    /// vmspace. Shared memory cannot be copied: nobody knows every translation through which its pages may be written.
+    /// True if a fork can do that with it. Reserved addresses have nothing to share or copy and are inherited as they are. Private
+    /// memory cannot be shared: its pages come and go under the interlock of one vmspace. Shared memory cannot be copied: nobody
+    /// knows every translation through which its pages may be written.
     pub(super) fn can_inherit(&self, inheritance: Inheritance) -> bool {
         match inheritance {
             _ if !self.is_memory() => true,

@@ -155,14 +155,19 @@ impl<P: Payload> Map<P> {
 
     /// Entries that overlap `range`, ascending, unclipped.
     pub fn overlapping(&self, range: Range<u64>) -> impl Iterator<Item = Entry<&P>> {
-        let first = self.find(range.start).map_or(range.start, |entry| entry.start);
-        self.entries
-            .range(first..range.end.max(first))
+        let first = self.find(range.start);
+        let rest = first.as_ref().map_or(range.start, |entry| entry.end);
+        // Mostly there is no rest, and then the tree is searched once.
+        let others = (rest < range.end).then(|| self.entries.range(rest..range.end));
+        let others = others
+            .into_iter()
+            .flatten()
             .map(|(&start, (end, payload))| Entry {
                 start,
                 end: *end,
                 payload,
-            })
+            });
+        first.into_iter().chain(others)
     }
 
     /// True if every address of `range` is mapped.

@@ -107,7 +107,7 @@ fn run(built: &Built, cpus: u32) -> Result<Vec<Row>> {
         );
     }
     let (rows, lines) = table::find(&outcome.serial)?;
-    println!("\n{cpus} CPUs");
+    println!("\n{cpus} CPU{}", if cpus == 1 { "" } else { "s" });
     lines.iter().for_each(|line| println!("{line}"));
     Ok(rows)
 }

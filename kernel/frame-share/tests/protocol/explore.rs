@@ -9,8 +9,8 @@ use std::collections::HashSet;
 /// The first thing that must not be.
 pub fn explore(first: World) -> Result<usize, String> {
     let mut seen = HashSet::new();
-    let mut open = vec![first.clone()];
-    seen.insert(first);
+    seen.insert(first.key());
+    let mut open = vec![first];
     while let Some(world) = open.pop() {
         let mut stuck = true;
         for thread in 0..world.threads() {
@@ -20,7 +20,7 @@ pub fn explore(first: World) -> Result<usize, String> {
             }
             stuck = false;
             next.check()?;
-            if seen.insert(next.clone()) {
+            if seen.insert(next.key()) {
                 open.push(next);
             }
         }

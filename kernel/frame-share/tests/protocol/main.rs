@@ -7,6 +7,7 @@
 //! in no slot and no table, and in the end none is missing. Each rule is also broken once, to see that this is noticed.
 
 mod explore;
+mod steps;
 mod world;
 
 use explore::{explore, failure};

@@ -1,7 +1,7 @@
 //! Removing translations, and releasing the tables that nobody can walk any more.
 
 use super::{Tables, slots};
-use crate::{Detached, ENTRIES, FlushSet, Format, OwedFlush, ROOT_LEVEL, TableMemory, span};
+use crate::{Detached, ENTRIES, FlushSet, Format, OwedFlush, PAGE_SIZE, ROOT_LEVEL, TableMemory, span};
 use core::ops::Range;
 
 /// State of one removal.
@@ -31,7 +31,16 @@ impl<M: TableMemory> Tables<'_, M> {
             set: FlushSet::nothing(),
             detached,
         };
-        if range.start < range.end {
+        let one_page = range.end - range.start.min(range.end) == PAGE_SIZE;
+        if one_page && releasable.end.saturating_sub(releasable.start) < span(2) {
+            // No table fits into what may go, so one walk down is all.
+            if let Some((place, _)) = self.find(range.start) {
+                let entry = self.memory.swap(place.table, place.slot, 0);
+                let start = range.start & !(span(place.level) - 1);
+                removal.set.add_removed(start, place.level);
+                removal.detached.leaf(start, entry, place.level);
+            }
+        } else if range.start < range.end {
             self.remove_in(self.root, ROOT_LEVEL, 0, &mut removal);
         }
         OwedFlush::new(removal.set, removal.detached)
@@ -93,7 +102,7 @@ pub fn release_subtree<M: TableMemory>(
             continue;
         }
         if format.is_leaf(entry, level) {
-            pages += span(level) / crate::PAGE_SIZE;
+            pages += span(level) / PAGE_SIZE;
             released(Released::Leaf { entry, level });
         } else {
             pages += release_subtree(format, memory, format.table_address(entry), level - 1, released);

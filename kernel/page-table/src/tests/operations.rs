@@ -313,3 +313,32 @@ fn counting_clips_large_pages_and_takes_no_more_steps_than_told() {
     }
     assert_eq!(pages, 513);
 }
+
+/// The short way of removing one page does what the long one does.
+#[test]
+fn one_page_is_removed_alone_or_with_the_large_page_that_it_is_in() {
+    let machine = Machine::new();
+    enter(&machine, 0x5000, 1, 0x9000);
+    enter(&machine, 0x6000, 1, 0xa000);
+    enter(&machine, 0x40_0000, 2, 0x80_0000);
+    let tables = machine.count();
+    for releasable in [0..0, 0x5000..0x6000, 0..0x1000_0000] {
+        let one = Machine::new();
+        enter(&one, 0x5000, 1, 0x9000);
+        enter(&one, 1 << 40, 1, 0xb000);
+        let (said, collected) = owed(remove(&one, 0x5000..0x6000, releasable.clone()));
+        let table_goes = releasable.end > 0x20_0000;
+        assert_eq!(said, Some((Some(vec![0x5000]), table_goes)));
+        assert_eq!(collected.tables.is_empty(), !table_goes);
+    }
+    let (said, collected) = owed(remove(&machine, 0x5000..0x6000, 0x5000..0x6000));
+    assert_eq!(said, Some((Some(vec![0x5000]), false)));
+    assert_eq!(collected.leaves.len(), 1);
+    let (said, collected) = owed(remove(&machine, 0x40_3000..0x40_4000, 0x40_3000..0x40_4000));
+    assert_eq!(said, Some((None, false)), "a large page is flushed as a whole");
+    assert_eq!(collected.leaves.len(), 1);
+    assert_eq!(owed(remove(&machine, 0x7000..0x8000, 0..0)).0, None);
+    assert_eq!(machine.count(), tables);
+    let left = Tables::new(&X86_64, ROOT, &machine).count(&(0..ADDRESS_END), usize::MAX);
+    assert_eq!(left.0, 1);
+}

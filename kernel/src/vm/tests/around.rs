@@ -163,6 +163,59 @@ pub fn private_neighbours() -> Result<(), &'static str> {
     })
 }
 
+/// Pages that a fork shares are neighbours like any, but nobody may write to them in place.
+pub fn shared_neighbours() -> Result<(), &'static str> {
+    accounted(|| {
+        let parent = space()?;
+        map(&parent, &anonymous(BASE, PAGES))?;
+        for page in (0..PAGES).filter(|page| !MISSING.contains(page)) {
+            demand!(write(&parent, BASE + page * PAGE, page), "a write failed");
+        }
+        let child = fork::child_of(&parent)?;
+        // The parent's own again, before anybody looks.
+        demand!(write(&parent, BASE + 12 * PAGE, 112), "a write failed");
+        for space in [&parent, &child] {
+            demand!(
+                space.protect(BASE, PAGES * PAGE, Protection::empty()).is_ok()
+                    && space.protect(BASE, PAGES * PAGE, READ_WRITE).is_ok(),
+                "protect failed"
+            );
+            demand!(
+                space.handle_fault(BASE + 15 * PAGE, Access::READ).is_ok(),
+                "a fault failed"
+            );
+            let present = |page: &u64| !MISSING.contains(page);
+            demand!(
+                entered(space, |page| (11..27).contains(&page) && present(&page)),
+                "a window is not what is there of 16 aligned pages"
+            );
+            for page in (11..27).filter(present) {
+                let writable =
+                    rights(space, page).is_some_and(|rights| rights.contains(page_table::Protection::WRITE));
+                // The parent has a copy of this one, and so the child is the only owner of the original.
+                demand!(
+                    writable == (page == 12),
+                    "a neighbour that is shared can be written, or one that is not cannot"
+                );
+            }
+        }
+        demand!(write(&parent, BASE + 16 * PAGE, 116), "a write failed");
+        for page in 0..PAGES {
+            let original = if MISSING.contains(&page) { 0 } else { page };
+            let changed = match page {
+                12 | 16 => 100 + page,
+                _ => original,
+            };
+            demand!(
+                read(&parent, BASE + page * PAGE) == Some(changed)
+                    && read(&child, BASE + page * PAGE) == Some(original),
+                "a store went through to the other side"
+            );
+        }
+        Ok(())
+    })
+}
+
 /// Each neighbour is under the interlock, like a page that faulted itself.
 pub fn invalidated_neighbours() -> Result<(), &'static str> {
     accounted(|| {

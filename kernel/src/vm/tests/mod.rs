@@ -84,6 +84,10 @@ pub const TESTS: &[Test] = &[
         run: around::private_neighbours,
     },
     Test {
+        name: "vm::neighbours_that_a_fork_shares_are_not_writable",
+        run: around::shared_neighbours,
+    },
+    Test {
         name: "vm::a_neighbour_that_was_invalidated_is_not_entered",
         run: around::invalidated_neighbours,
     },

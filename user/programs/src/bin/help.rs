@@ -33,6 +33,7 @@ Programs ('NAME --help' tells more):
 Tests:
   crash KIND|all         do something fatal in many ways
   syscall-errors         check the answer to every wrong system call
+  vmbench                measure what operations cost
   torture-basics         create and end threads and processes in a hurry
   vpagetable-basic       map memory through a page table stored in it
 

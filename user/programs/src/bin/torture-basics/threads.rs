@@ -4,8 +4,12 @@ use crate::{Problem, doing};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
+use dragonet_abi::SyscallNumber;
+use dragonet_abi::layout::STACK_GUARD;
+use dragonet_abi::system::ABI_VERSION;
 use dragonet_programs::random::Random;
-use dragonet_rt::thread;
+use dragonet_rt::memory::Mapping;
+use dragonet_rt::{syscall, thread};
 
 const BURSTS: usize = 8;
 const THREADS: u64 = 24;
@@ -15,7 +19,29 @@ const STACK: u64 = 1 << 20;
 
 pub fn run(random: &mut Random) -> Result<(), Problem> {
     bursts(random)?;
-    deep_stacks()
+    deep_stacks()?;
+    kernel_writes()
+}
+
+/// The kernel writes to a stack where nobody has been yet, down to its last page (b443039b5d: a copyout to it failed).
+#[allow(unsafe_code)]
+fn kernel_writes() -> Result<(), Problem> {
+    for offset in [STACK - 2048, STACK / 2, STACK_GUARD] {
+        let stack = Mapping::stack(STACK).map_err(doing("mapping a stack"))?;
+        // SAFETY: the kernel writes a record into memory that is ours, and from which nothing is borrowed.
+        unsafe { syscall::call(SyscallNumber::SystemInfo, [stack.address() + offset]) }
+            .map_err(doing("letting the kernel write to a new stack"))?;
+        let mut version = [0; 4];
+        stack
+            .read(offset, &mut version)
+            .map_err(doing("reading a stack"))?;
+        if version != ABI_VERSION.to_le_bytes() {
+            return Err(Problem::Wrong(
+                "what the kernel wrote to a new stack is lost".into(),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Threads that reach far down their stacks, which grow for them.

@@ -20,7 +20,7 @@ use dragonet_rt::{OwnedHandle, syscall, system, thread, time};
 /// vmspaces that are there at once.
 const SLOTS: usize = 2;
 /// How often each is replaced.
-const ROUNDS: u64 = 24;
+const ROUNDS: u64 = 12;
 
 /// Where each has its programs, and its number.
 const CODE: u64 = 0x40_0000;
@@ -87,7 +87,7 @@ fn run_program(vmspace: Handle, rip: u64, timeout: u64) -> Result<RunState, Errn
 
 /// A destroyed vmspace is used no more and freed once (98e80c6197, 1e0d343fbe): the thread in it comes back, and then its memory has.
 fn destroyed_in_use() -> Result<(), Problem> {
-    const PAGES: u64 = 512;
+    const PAGES: u64 = 256;
     let vmspace = create(1).map_err(doing("making a vmspace"))?;
     let other = vmspace
         .duplicate(Rights::MANAGE | Rights::RUN | Rights::READ | Rights::WRITE)
@@ -190,7 +190,7 @@ fn destroyed_while_waiting_for_a_cpu() -> Result<(), Problem> {
 
 /// The user's own number for a vmspace is no key to it (e1ea8b243e): given again, it names the new one and never the old.
 fn number_given_again() -> Result<(), Problem> {
-    for round in 0..8 {
+    for round in 0..6 {
         let old = create(2 * round).map_err(doing("making a vmspace"))?;
         let number = old.get();
         let runner = thread::spawn(move || run_program(number, LOOP_AT, FOREVER));

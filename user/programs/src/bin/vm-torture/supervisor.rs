@@ -51,13 +51,14 @@ pub fn run(plan: &Lap) -> ExitCode {
     while checks.all_passed() && time::now() < end {
         number += 1;
         let rest = end.saturating_sub(time::now());
-        let lap = Lap {
-            first: plan.first + (number - 1) * ROUNDS,
-            duration: rest.min(LAP),
-            ..*plan
-        };
         let mut random = Random::new(seed ^ Random::new(number).next_number());
         let kill = (number % KILLED == 0).then(|| Duration::from_millis(random.below(KILLED_WITHIN)));
+        let lap = Lap {
+            first: plan.first + (number - 1) * ROUNDS,
+            // One that is killed does not end before.
+            duration: if kill.is_some() { LAP } else { rest.min(LAP) },
+            ..*plan
+        };
         let name = match kill {
             None => format!("lap {number}"),
             Some(after) => format!("lap {number}, killed after {} ms", after.as_millis()),

@@ -72,7 +72,7 @@ fn main(arguments: Arguments) -> ExitCode {
     // The first part makes what stays: heap, memory lent to the console.
     let mut before = Ledger::now();
     let company = if options.has('a') { &[][..] } else { &IN_COMPANY };
-    for (number, part) in PARTS.iter().chain(company).enumerate() {
+    for (number, part) in company.iter().chain(&PARTS).enumerate() {
         if let Err(errno) = part(&mut checks) {
             return fault("preparing a test", errno);
         }

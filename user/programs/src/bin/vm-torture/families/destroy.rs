@@ -1,7 +1,8 @@
-//! vmspaces that are destroyed while users run in them: the call waits for nobody, and whoever runs sees its own memory to the end.
+//! vmspaces that are destroyed while users run in them: the call waits for nobody, ends every run, and whoever runs sees its own memory
+//! to the end.
 //!
 //! Some places have a vmspace each, with a page that says which. Helpers take a handle from a place, let go of the place, and run
-//! users. The leader destroys the vmspaces or just drops its handle, and puts new ones in their place.
+//! users. The leader destroys the vmspaces or, where nobody runs for ever, just drops its handle, and puts new ones in their place.
 
 use crate::demand;
 use crate::problem::{Outcome, Problem, doing};
@@ -11,7 +12,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::Protection;
-use dragonet_abi::vmspace::{RUN_SYSCALL, RUN_TIMEOUT};
+use dragonet_abi::time::FOREVER;
+use dragonet_abi::vmspace::{RUN_DESTROYED, RUN_SYSCALL, RUN_TIMEOUT};
 use dragonet_abi::{Errno, Rights};
 use dragonet_programs::random::Random;
 use dragonet_programs::vm::{Guest, Ram, code, fixed, run_for};
@@ -26,10 +28,12 @@ const ADDRESS: u64 = 25 << 30;
 struct Space {
     vmspace: OwnedHandle,
     value: Signature,
+    /// Users of it may run until it is destroyed.
+    endless: bool,
 }
 
 impl Space {
-    fn new(value: Signature, shown: Signature) -> Outcome<Self> {
+    fn new(value: Signature, shown: Signature, endless: bool) -> Outcome<Self> {
         let guest = Guest::new().map_err(doing("making a guest"))?;
         let ram = Ram::new(PAGE_SIZE).map_err(doing("making the memory"))?;
         ram.store(0, shown.0).map_err(doing("writing the page"))?;
@@ -39,6 +43,7 @@ impl Space {
         Ok(Space {
             vmspace: guest.into_vmspace(),
             value,
+            endless,
         })
     }
 }
@@ -47,19 +52,32 @@ type Places = Vec<Mutex<Option<Space>>>;
 
 /// Runs users of the vmspace of a place until they are done or it is gone.
 fn use_one(places: &Places, random: &mut Random) -> Outcome {
-    let (vmspace, value) = {
+    let (vmspace, value, endless) = {
         let place = places[random.below(PLACES) as usize].lock();
         let Some(space) = &*place else { return Ok(()) };
         let copy = space.vmspace.duplicate(Rights::RUN);
-        (copy.map_err(doing("duplicating a handle"))?, space.value)
+        (
+            copy.map_err(doing("duplicating a handle"))?,
+            space.value,
+            space.endless,
+        )
     };
     for _ in 0..1 + random.below(20) {
-        let (registers, timeout) = match random.below(3) {
+        let (registers, timeout) = match random.below(4) {
             0 => (code::spin(), 20_000 + random.below(300_000)),
-            _ => (code::load(ADDRESS), u64::MAX),
+            1 if endless => (code::spin(), FOREVER),
+            _ => (code::load(ADDRESS), FOREVER),
         };
         match run_for(vmspace.get(), registers, timeout) {
             Ok(state) if state.reason == RUN_TIMEOUT => {}
+            Ok(state) if state.reason == RUN_DESTROYED => {
+                let again = run_for(vmspace.get(), registers, timeout).map(|state| state.reason);
+                demand!(
+                    again == Err(Errno::EBADF),
+                    "a run after the end of the vmspace gave {again:?}"
+                );
+                return Ok(());
+            }
             Ok(state) => {
                 let seen = Signature(state.registers.rax);
                 demand!(
@@ -75,23 +93,24 @@ fn use_one(places: &Places, random: &mut Random) -> Outcome {
     Ok(())
 }
 
+/// Takes the vmspace of a place away.
+fn retire(place: &mut Option<Space>, random: &mut Random) -> Outcome {
+    match place.take() {
+        Some(space) if space.endless || random.below(4) != 0 => syscall::vmspace_destroy(space.vmspace)
+            .map_err(|(_, errno)| Problem::Refused("destroying a vmspace", errno)),
+        _ => Ok(()),
+    }
+}
+
 /// Takes the vmspace of a place away and puts a new one there.
 fn replace(places: &Places, generation: &mut u32, random: &mut Random, sabotaged: bool) -> Outcome {
     let number = random.below(PLACES);
     let mut place = places[number as usize].lock();
-    let old = place.take();
-    if let Some(Space { vmspace, value }) = old
-        && random.below(4) != 0
-        && let Err((vmspace, errno)) = syscall::vmspace_destroy(vmspace)
-    {
-        demand!(errno == Errno::EBUSY, "destroying a vmspace: {errno}");
-        *place = Some(Space { vmspace, value });
-        return Ok(());
-    }
+    retire(&mut place, random)?;
     *generation += 1;
     let value = Signature::new(OWNER, number as u16, *generation);
     let shown = if sabotaged { value.previous() } else { value };
-    *place = Some(Space::new(value, shown)?);
+    *place = Some(Space::new(value, shown, random.below(2) == 0)?);
     Ok(())
 }
 
@@ -103,5 +122,10 @@ pub fn play(team: &mut Team) -> Outcome {
     }
     let mut generation = 0;
     let sabotaged = team.sabotaged();
-    team.lead(|random| replace(&places, &mut generation, random, sabotaged))
+    let outcome = team.lead(|random| replace(&places, &mut generation, random, sabotaged));
+    // Whoever runs for ever comes back now.
+    for place in &*places {
+        retire(&mut place.lock(), team.random())?;
+    }
+    outcome
 }

@@ -43,18 +43,22 @@ const PROTECTIONS: [Protection; 6] = [
 
 /// Bits of a page that is there, beside its protection.
 const THERE: u64 = 8;
+/// State of a page of a guard.
+const GUARD: u64 = 32;
 /// Bit of a page with instructions in it.
 const CODE: u64 = 16;
 
 /// What the leader knows of a page.
 #[derive(Clone, Copy, Default)]
 struct Page {
-    /// [`Protection`], `THERE`, `CODE`; 0 if it is not there.
+    /// [`Protection`], `THERE`, `CODE`; or `GUARD`; 0 if it is not there.
     state: u64,
     /// The frame that is mapped or was copied.
     frame: Option<u64>,
     private: bool,
     value: u64,
+    /// What it may still be, since the contents can go at any time.
+    or: u64,
 }
 
 /// What helpers know of it.
@@ -62,6 +66,7 @@ struct Page {
 struct Shown {
     state: AtomicU64,
     value: AtomicU64,
+    or: AtomicU64,
 }
 
 struct Stage {
@@ -111,6 +116,7 @@ impl Stage {
         let shown = &self.shown[page as usize];
         let state = shown.state.load(Ordering::SeqCst);
         let value = shown.value.load(Ordering::SeqCst);
+        let or = shown.or.load(Ordering::SeqCst);
         let stored = Signature::new(OWNER, 0x100 | member as u16, number as u32);
         // The access by its bits in an error code, and what it needs.
         let (access, needs) = match random.below(3) {
@@ -151,6 +157,7 @@ impl Stage {
         let seen = match (seen, expected) {
             // A call tells no error code.
             (Seen::Fault { .. }, Seen::Fault { .. }) if by_kernel => expected,
+            (Seen::Value(seen), Seen::Value(_)) if access == 4 && seen == or => expected,
             _ => seen,
         };
         let how = if by_kernel { "by the kernel" } else { "by a user" };
@@ -258,6 +265,7 @@ impl Stage {
             let (shown, page) = (&self.shown[page as usize], &model[page as usize]);
             shown.state.store(page.state, Ordering::SeqCst);
             shown.value.store(page.value, Ordering::SeqCst);
+            shown.or.store(page.or, Ordering::SeqCst);
         }
     }
 }
@@ -276,7 +284,7 @@ impl Leader {
         let (offset, length) = (start * PAGE_SIZE, (pages.end - start) * PAGE_SIZE);
         let protection = PROTECTIONS[random.below(PROTECTIONS.len() as u64) as usize];
         stage.holes.open();
-        match random.below(8) {
+        match random.below(10) {
             0..3 => self.map(stage, &pages, protection, random)?,
             3 => {
                 if !self.sabotaged {
@@ -291,13 +299,16 @@ impl Leader {
                 self.model[start as usize..pages.end as usize].fill(Page::default());
             }
             4 | 5 => self.protect(stage, &pages, protection)?,
-            6 => {
-                stage.advise(offset, length, Advice::DontNeed)?;
-                for page in &mut self.model[start as usize..pages.end as usize] {
-                    if page.private {
-                        page.value = page.frame.map_or(0, frame_value);
-                    }
-                }
+            6 => self.forget(stage, &pages, Advice::DontNeed)?,
+            7 => self.forget(stage, &pages, Advice::Free)?,
+            8 => {
+                let flags = MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::GUARD;
+                stage.map(&pages, Protection::empty(), flags, None)?;
+                let guard = Page {
+                    state: GUARD,
+                    ..Page::default()
+                };
+                self.model[start as usize..pages.end as usize].fill(guard);
             }
             _ => stage.advise(offset, length, Advice::WillNeed)?,
         }
@@ -336,6 +347,7 @@ impl Leader {
                 frame,
                 private,
                 value,
+                or: value,
             };
             if let Some(frame) = frame {
                 let seen = stage
@@ -352,14 +364,31 @@ impl Leader {
         Ok(())
     }
 
-    /// Refused, without a change, if there is a hole.
+    /// Private pages lose what was written to them, at once or at any time.
+    fn forget(&mut self, stage: &Stage, pages: &Range<u64>, advice: Advice) -> Outcome {
+        let (offset, length) = (pages.start * PAGE_SIZE, (pages.end - pages.start) * PAGE_SIZE);
+        stage.advise(offset, length, advice)?;
+        for page in &mut self.model[pages.start as usize..pages.end as usize] {
+            if page.private {
+                if advice == Advice::DontNeed {
+                    page.or = page.frame.map_or(0, frame_value);
+                }
+                page.value = page.frame.map_or(0, frame_value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refused, without a change, if there is a hole or a guard.
     fn protect(&mut self, stage: &Stage, pages: &Range<u64>, protection: Protection) -> Outcome {
         let range = &mut self.model[pages.start as usize..pages.end as usize];
         let (offset, length) = (pages.start * PAGE_SIZE, (pages.end - pages.start) * PAGE_SIZE);
-        let expected = if range.iter().all(|page| page.state & THERE != 0) {
-            Ok(())
-        } else {
+        let expected = if range.iter().any(|page| page.state == 0) {
             Err(Errno::ENOMEM)
+        } else if range.iter().any(|page| page.state == GUARD) {
+            Err(Errno::EACCES)
+        } else {
+            Ok(())
         };
         let vmspace = stage.guest.vmspace();
         let here = stage.window.protect(offset, length, protection);

@@ -5,12 +5,14 @@
 mod destroy;
 mod downgrade;
 mod entries;
+mod forks;
 mod harvest;
 mod invalidation;
 mod mappings;
 mod remap;
 mod reuse;
 mod roots;
+mod stacks;
 mod switching;
 mod unmap;
 
@@ -21,7 +23,7 @@ use crate::team::Team;
 pub type Family = (&'static str, fn(&mut Team) -> Outcome);
 
 /// All families.
-pub const ALL: [Family; 11] = [
+pub const ALL: [Family; 13] = [
     ("invalidation", invalidation::play),
     ("roots", roots::play),
     ("remap", remap::play),
@@ -33,4 +35,6 @@ pub const ALL: [Family; 11] = [
     ("destroy", destroy::play),
     ("entries", entries::play),
     ("mappings", mappings::play),
+    ("stacks", stacks::play),
+    ("forks", forks::play),
 ];
