@@ -165,10 +165,8 @@ fn watched() -> Result<Result<(), &'static str>, Errno> {
     if outcomes.iter().all(|outcome| *outcome == Some(Ok(()))) && show.least_looks() == 0 {
         return Ok(Err("a CPU did not look at all"));
     }
-    let outcomes = outcomes.into_iter();
-    Ok(outcomes
-        .map(|outcome| outcome.unwrap_or(Err("a thread died")))
-        .collect())
+    let mut outcomes = outcomes.into_iter();
+    Ok(outcomes.try_for_each(|outcome| outcome.unwrap_or(Err("a thread died"))))
 }
 
 fn set_priority(priority: u64) -> Result<(), Errno> {
