@@ -50,7 +50,8 @@ impl<'cpu, M: Machine> Cpu<'cpu, M> {
         self.local
     }
 
-    /// Leaves `before` (`None`: the kernel's own table) for `next`, or for the kernel's own table at `kernel_root`.
+    /// Leaves `before` (`None`: the kernel's own table), which is what runs here, for `next`, or for the kernel's own table at
+    /// `kernel_root`. They are not the same: then there is nothing to do, and this would take the bit out of the active set.
     ///
     /// The bit in the new active set comes before the look at the generation and before any walk under the new root; the bit in the
     /// old one goes after the load, when no walk under the old root can begin. What stays in the caches under the old tag cannot be
@@ -61,6 +62,12 @@ impl<'cpu, M: Machine> Cpu<'cpu, M> {
         next: Option<&Loaded<'_, M::Word>>,
         kernel_root: u64,
     ) {
+        debug_assert_eq!(before.map_or(0, Space::id), self.local.current.space);
+        debug_assert_ne!(
+            before.map(Space::id),
+            next.map(|loaded| loaded.space.id()),
+            "what runs already needs no switch"
+        );
         match next {
             Some(Loaded { space, root }) => {
                 space.activate(self.index);
@@ -109,8 +116,7 @@ impl<'cpu, M: Machine> Cpu<'cpu, M> {
             space: space.id(),
             generation,
             set: OrderSet::of(set),
-            // A table that was detached may be walked until the flush is over: paging-structure entries lead into it (4.10.3).
-            early: !set.tables_detached(),
+            early: set.may_be_delayed(),
         };
         if others == 0 {
             self.machine.note(Event::ShootdownAvoided);
@@ -155,8 +161,8 @@ impl<'cpu, M: Machine> Cpu<'cpu, M> {
             let mailbox = &self.mailboxes[senders.trailing_zeros() as usize];
             senders &= senders - 1;
             let order = mailbox.read();
-            // Interrupts stay off until the flush is done, so this CPU makes no access of a program's in between; and where no table
-            // was detached, a walk that it begins of its own accord reads nothing that may be freed.
+            // Interrupts stay off until the flush is done, so this CPU makes no access of a program's in between; and what a walk
+            // finds that it begins of its own accord does no harm, see `FlushSet`.
             if order.early {
                 self.machine.note(Event::AnsweredEarly);
                 mailbox.answer(self.index);

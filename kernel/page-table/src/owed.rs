@@ -4,15 +4,19 @@ use core::ops::Range;
 
 /// What must be flushed.
 ///
-/// It also says whether table pages were detached. Then a CPU may still *walk* through them: its paging-structure caches hold
-/// entries that point to them (Intel SDM volume 3, 4.10.3), it may use those for any address that shares the
-/// entry, at any time and without an access of the program, and it reads translations from such a page and sets accessed and
-/// dirty bits in it. So such a flush is answered only when it is done. Without a detached table the answer may come before the
-/// flush, as long as the CPU flushes before it can use a translation of the space again (4.10.4.4, delayed invalidation).
+/// It also says whether a CPU may answer before it has flushed, as long as it flushes before it can use a translation of the space
+/// again (Intel SDM volume 3, 4.10.4.4, delayed invalidation). It must not in two cases:
+/// - A table was detached. A CPU may still *walk* through it: its paging-structure caches hold entries that point to it
+///   (4.10.3), it may use those for any address that shares the entry, at any time and without an access of the program, and it
+///   reads translations from such a page and sets accessed and dirty bits in it.
+/// - A leaf larger than a page was removed or changed. Leaves of another size may take its place as soon as the lock is free, and
+///   a CPU that walks of its own accord then holds both sizes. And INVLPG drops all that a TLB has of a large page only while
+///   the tables have the page (4.10.2.3); who comes next may remove it.
 #[derive(Clone, Copy, Debug)]
 pub struct FlushSet {
     extent: Extent,
     tables_detached: bool,
+    large_leaves: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,10 +39,11 @@ impl FlushSet {
         FlushSet {
             extent: Extent::Nothing,
             tables_detached: false,
+            large_leaves: false,
         }
     }
 
-    /// Adds the page at `address`; if it lies in a larger leaf that is still there, all of that.
+    /// Adds the page at `address`, which is no part of a larger leaf.
     pub fn add(&mut self, address: u64) {
         match &mut self.extent {
             Extent::Nothing => {
@@ -55,6 +60,12 @@ impl FlushSet {
         }
     }
 
+    /// Adds a leaf of `level` for `address` that is still there, with less in it.
+    pub(crate) fn add_changed(&mut self, address: u64, level: u8) {
+        self.large_leaves |= level > 1;
+        self.add(address);
+    }
+
     /// Adds a leaf of `level` for `address` that is no longer there.
     ///
     /// A TLB may hold a larger page as several smaller ones. INVLPG drops all of them only while the tables still have the
@@ -63,6 +74,7 @@ impl FlushSet {
         if level == 1 {
             self.add(address);
         } else {
+            self.large_leaves = true;
             self.extent = Extent::Everything;
         }
     }
@@ -96,10 +108,16 @@ impl FlushSet {
         }
     }
 
-    /// True if page walkers of CPUs may still be in pages that are no tables any more: to be answered only after the flush.
+    /// True if page walkers of CPUs may still be in pages that are no tables any more.
     #[must_use]
     pub const fn tables_detached(&self) -> bool {
         self.tables_detached
+    }
+
+    /// True if a CPU may answer before it has flushed.
+    #[must_use]
+    pub const fn may_be_delayed(&self) -> bool {
+        !self.tables_detached && !self.large_leaves
     }
 }
 

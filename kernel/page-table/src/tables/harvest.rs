@@ -22,7 +22,7 @@ impl<M: TableMemory> Tables<'_, M> {
             // What hardware set since the load is in the entry before the change.
             let before = self.update(place, entry, clear);
             if before.is_some() {
-                set.add(start.max(range.start));
+                set.add_changed(start.max(range.start), place.level);
             }
             let found = self.format.usage(before.unwrap_or(entry)) & usage;
             if !found.is_empty() {

@@ -12,7 +12,7 @@ impl<M: TableMemory> Tables<'_, M> {
         self.visit(range, &mut |place, start, entry| {
             let before = self.update(place, entry, |entry| self.format.narrowed(entry, keep));
             if before.is_some() {
-                set.add(start.max(range.start));
+                set.add_changed(start.max(range.start), place.level);
             }
         });
         OwedFlush::new(set, ())

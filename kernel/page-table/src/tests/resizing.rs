@@ -1,7 +1,7 @@
 //! Leaves larger than a page: breaking, replacing, splitting and promoting them.
 
 use super::hardware::FORMATS;
-use super::machine::{Collected, Machine, ROOT, Source};
+use super::machine::{Collected, Harvested, Machine, ROOT, Source};
 use super::operations::{READ_WRITE, attributes, enter_as, owed};
 use crate::*;
 
@@ -42,6 +42,40 @@ fn a_larger_leaf_that_goes_is_flushed_with_everything() {
             assert_eq!(said, Some((None, false)));
             assert_eq!((collected.leaves[0].0, collected.leaves[0].2), (2 * bytes, level));
             assert!(tables.lookup(2 * bytes).is_none());
+        }
+    }
+}
+
+/// A CPU that answers before it flushes would meet both sizes of a page when the next one is made before it has flushed, and would
+/// drop only a piece of one that was narrowed if that is removed before.
+#[test]
+fn a_flush_of_a_larger_leaf_is_not_delayed() {
+    for (format, _) in FORMATS {
+        let machine = Machine::new();
+        let tables = Tables::new(format, ROOT, &machine);
+        let mut source = Source::plenty(&machine);
+        for level in 1..=3 {
+            let address = 4 * span(level);
+            let page = address..address + PAGE_SIZE;
+            let mut delayed = Vec::new();
+            let entry = format.leaf(level, 0, attributes(READ_WRITE)) | format.accessed | format.dirty;
+            let entered = tables.enter(address, level, entry, &mut source);
+            assert!(matches!(entered, Ok(Entered::New)));
+            tables
+                .narrow(&page, Protection::READ)
+                .discharge(|set| delayed.push(set.may_be_delayed()));
+            tables
+                .harvest(&page, Usage::DIRTY, Harvested::default())
+                .discharge(|set| delayed.push(set.may_be_delayed()));
+            match tables.split(address, &mut source).unwrap() {
+                Some(owed) => owed.discharge(|set| delayed.push(set.may_be_delayed())).make(),
+                None => drop(
+                    tables
+                        .remove(&page, &(0..0), Collected::default())
+                        .discharge(|set| delayed.push(set.may_be_delayed())),
+                ),
+            }
+            assert_eq!(delayed, [level == 1; 3], "{} {level}", format.name);
         }
     }
 }
