@@ -22,6 +22,9 @@ pub struct GuestEntry<'space, W> {
 impl<M: GuestMachine> Cpu<'_, M> {
     /// Makes this CPU's caches fit for an entry and returns the guest's tag. Interrupts stay off until after the exit; who is
     /// told to leave the guest in between is told by an interrupt, which then is pending and ends the entry at once.
+    ///
+    /// Nothing is served in between either, so no lock is waited for from here to the entry: a request that is answered there is
+    /// forgotten by the time of the entry, and its sender goes on while the guest runs on what was taken away.
     pub fn enter_guest(&mut self, entry: &GuestEntry<'_, M::Word>) -> u16 {
         let (machine, index) = (self.machine(), self.index());
         entry.nested.activate(index);

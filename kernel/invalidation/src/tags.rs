@@ -1,7 +1,8 @@
 //! Which spaces a CPU's caches still know, and up to which generation they are clean.
 
-/// Tags of one kind that a CPU uses. More would help only if the caches could hold more address spaces than this.
-pub const TAGS: usize = 8;
+/// Tags of one kind that a CPU uses. More would help only if the caches could hold more address spaces than this. Few in tests,
+/// where they are to change hands often.
+pub const TAGS: usize = if cfg!(test) { 2 } else { 8 };
 
 /// What a CPU knows about the translations under one tag.
 #[derive(Clone, Copy, Debug, Default)]
