@@ -121,7 +121,7 @@ impl Machine for SimulatedCpu<'_> {
             return;
         }
         let mut hardware = self.rig.hardware();
-        if hardware.pcids {
+        if hardware.features.pcids {
             hardware.invpcid(self.cpu, Invpcid::Single(tag));
         } else {
             hardware.load_root(self.cpu, root, tag, false);
