@@ -211,12 +211,14 @@ fn misbehaviour_ends_the_program_alone() {
 
 #[test]
 fn more_threads_than_cpus_make_progress() {
-    let (output, status) = run(&["-n", "1"], "/bin/work 4 3");
+    // A thread has many slices to do before its end, so that a busy machine, which stretches some slices and leaves
+    // little in others, cannot make a fair turn look like a wait for the end of another thread.
+    let (output, status) = run(&["-n", "1"], "/bin/work 60 3");
     assert_eq!(status, 0);
-    let first_end = output.find("4 of 4").expect("a thread ends");
+    let first_end = output.find("60 of 60").expect("a thread ends");
     for thread in 0..3 {
         let begins = output
-            .find(&format!("thread {thread}: 1 of 4"))
+            .find(&format!("thread {thread}: 1 of 60"))
             .expect("each thread begins");
         assert!(
             begins < first_end,

@@ -45,6 +45,7 @@ impl ShareCount {
     /// True if somebody else owns the frame too. To an owner, *no* is an answer that only its own [`Self::share`] can change; *yes*
     /// may change at any time. All that former owners did with the frame happens before the answer *no*.
     #[must_use]
+    #[inline]
     pub fn is_shared(&self) -> bool {
         self.0.load(Ordering::Acquire) >= OTHER
     }
@@ -64,13 +65,17 @@ impl ShareCount {
 
     /// Gives an owner's part back. True for the last one: nobody else has the frame, and the count is ready for its next use.
     #[must_use = "the last owner frees the frame"]
+    #[inline]
     pub fn release(&self) -> bool {
+        // As a rule a frame never was shared.
+        if self.0.load(Ordering::Acquire) == 0 {
+            return true;
+        }
         let left = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
             count.checked_sub(OTHER)
         });
         match left {
             Ok(_) => false,
-            Err(0) => true,
             Err(_) => {
                 // The only owner left: nobody else changes the word.
                 self.0.store(0, Ordering::Relaxed);
@@ -80,6 +85,7 @@ impl ShareCount {
     }
 
     /// Notes that the only owner makes the frame writable in place. True the first time since it was shared.
+    #[inline]
     pub fn reuse(&self) -> bool {
         self.0.load(Ordering::Relaxed) == MARK
             && self

@@ -70,6 +70,20 @@ pub(super) fn give_back(frame: PhysAddr) {
     }
 }
 
+/// Takes frames back: as many as the cache has room for, the others straight to the common store.
+pub(super) fn give_back_all(mut frames: FrameChain) {
+    {
+        let guard = IrqGuard::new();
+        with_chain(guard.witness(), |chain| {
+            let room = HIGH_WATER.saturating_sub(chain.len());
+            chain.take_from(&mut frames, room);
+        });
+    }
+    if !frames.is_empty() {
+        buddy::give_back(frames);
+    }
+}
+
 /// Frames in all caches, exact when nobody allocates.
 pub(super) fn cached_frames() -> usize {
     CACHES

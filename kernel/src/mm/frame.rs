@@ -98,9 +98,7 @@ impl OwnedFrames {
 
 impl Drop for OwnedFrames {
     fn drop(&mut self) {
-        while let Some(frame) = self.0.pop() {
-            cpu_cache::give_back(frame);
-        }
+        cpu_cache::give_back_all(core::mem::take(&mut self.0));
     }
 }
 

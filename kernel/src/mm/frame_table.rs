@@ -55,15 +55,20 @@ pub(super) fn shares(page: PhysAddr) -> &'static ShareCount {
 /// A stack of frames, chained by their links. It owns nothing by itself: who pushes gives up the frame, who pops has it.
 #[derive(Debug, Default)]
 pub struct FrameChain {
-    /// Frame number of the first, 0 for none (frame 0 is never used).
+    /// Frame number of the first, and of the last. They mean nothing without frames.
     head: u32,
+    tail: u32,
     count: usize,
 }
 
 impl FrameChain {
     /// No frames.
     pub const fn new() -> Self {
-        FrameChain { head: 0, count: 0 }
+        FrameChain {
+            head: 0,
+            tail: 0,
+            count: 0,
+        }
     }
 
     /// Count of frames.
@@ -80,6 +85,9 @@ impl FrameChain {
     pub fn push(&mut self, address: PhysAddr) {
         let frame = number_of(address);
         link(frame).store(self.head, Ordering::Relaxed);
+        if self.count == 0 {
+            self.tail = frame;
+        }
         self.head = frame;
         self.count += 1;
     }
@@ -95,11 +103,21 @@ impl FrameChain {
         Some(address_of(frame))
     }
 
-    /// Moves up to `most` frames from `other` here.
+    /// Moves up to `most` frames from `other` here; if that is all, by one link.
     pub fn take_from(&mut self, other: &mut FrameChain, most: usize) {
-        for _ in 0..most {
-            let Some(frame) = other.pop() else { break };
-            self.push(frame);
+        if most < other.count {
+            for _ in 0..most {
+                let Some(frame) = other.pop() else { break };
+                self.push(frame);
+            }
+        } else if other.count > 0 {
+            link(other.tail).store(self.head, Ordering::Relaxed);
+            if self.count == 0 {
+                self.tail = other.tail;
+            }
+            self.head = other.head;
+            self.count += other.count;
+            *other = FrameChain::new();
         }
     }
 }

@@ -11,7 +11,7 @@ use owners::PageShare;
 pub use owners::{Shared, TakenPages, is_shared, note_reuse};
 
 use super::account::{Account, Charge};
-use super::frame::{self, Frame};
+use super::frame::{self, Frame, OwnedFrames};
 use super::physical;
 use crate::sync::{Rank, SpinLock};
 use alloc::boxed::Box;
@@ -288,6 +288,8 @@ fn page_in(slot: &AtomicU64) -> Option<PhysAddr> {
 
 /// Gives up what the slots of a node hold: pages at level 0, else nodes and everything below them.
 fn release(slots: &[AtomicU64], level: u32) {
+    // Those of a node go back together.
+    let mut free = OwnedFrames::new();
     for slot in slots {
         let address = slot.load(Ordering::Relaxed);
         if address == 0 {
@@ -295,13 +297,16 @@ fn release(slots: &[AtomicU64], level: u32) {
         }
         if level == 0 {
             // SAFETY: the tree is being dropped, and each page is named once.
-            drop(unsafe { PageShare::from_slot(address) });
+            let share = unsafe { PageShare::from_slot(address) };
+            if let Ok(frame) = share.into_frame() {
+                free.push(frame);
+            }
             continue;
         }
         // SAFETY: a node; the tree is being dropped, nobody else uses it.
         release(unsafe { physical::words(PhysAddr::new(address)) }, level - 1);
         // SAFETY: the tree owns its nodes, and each is named once.
-        drop(unsafe { Frame::from_address(PhysAddr::new(address)) });
+        free.push(unsafe { Frame::from_address(PhysAddr::new(address)) });
     }
 }
 

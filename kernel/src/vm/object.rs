@@ -43,6 +43,15 @@ pub(super) struct Page {
 }
 
 impl Page {
+    /// A page of memory that was there.
+    pub(super) const fn resident(physical: PhysAddr) -> Self {
+        Page {
+            physical,
+            cache: CacheMode::WriteBack,
+            fresh: false,
+        }
+    }
+
     /// What a fault that maps it is counted as.
     pub(super) const fn outcome(&self) -> Counter {
         if self.fresh {

@@ -5,6 +5,7 @@
 //! or seen elsewhere is written down in docs/src/design/memory.md.
 
 use super::fault::{Access, Attempt, FaultError, no_page};
+use super::object::Page;
 use super::region::Region;
 use super::vmspace::{Vmspace, to_table};
 use crate::debug::counters;
@@ -50,12 +51,12 @@ impl Vmspace {
         neighbours: &[(u64, Target)],
     ) -> Result<Attempt, FaultError> {
         let region = place.region;
-        if let Some(physical) = place.pages.get(place.index) {
-            return self.enter_own(place, physical, access, neighbours, Counter::FaultResident);
-        }
         if region.overlay.is_none() {
             let found = region.object.page(place.index).map_err(no_page)?;
-            return self.enter_own(place, found.physical, access, neighbours, found.outcome());
+            return self.enter_own(place, found, access, neighbours);
+        }
+        if let Some(physical) = place.pages.get(place.index) {
+            return self.enter_own(place, Page::resident(physical), access, neighbours);
         }
         let index = (region.offset + place.distance) / PAGE_SIZE;
         if access.write {
@@ -82,22 +83,23 @@ impl Vmspace {
     fn enter_own(
         &self,
         place: &Place<'_>,
-        physical: PhysAddr,
+        page: Page,
         access: Access,
         neighbours: &[(u64, Target)],
-        new: Counter,
     ) -> Result<Attempt, FaultError> {
         let mut lost = Protection::empty();
-        if mm::is_shared(physical) {
+        let writable = place.region.protection.contains(Protection::WRITE);
+        // A new page was shared by nobody, or by a fork since the stamp.
+        if !page.fresh && mm::is_shared(page.physical) {
             if access.write {
                 return self.copy_own(place);
             }
             lost = Protection::WRITE;
-        } else if place.region.protection.contains(Protection::WRITE) && mm::note_reuse(physical) {
+        } else if !page.fresh && writable && mm::note_reuse(page.physical) {
             counters::count(Counter::PageReused);
         }
-        let target = place.target(physical, lost);
-        self.enter(place.address, target, neighbours, place.claim, new)
+        let target = place.target(page.physical, lost);
+        self.enter(place.address, target, neighbours, place.claim, page.outcome())
     }
 
     /// Gives this vmspace a copy of a page that others own, too.

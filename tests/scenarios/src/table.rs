@@ -36,8 +36,9 @@ pub const ALL: &[Scenario] = &[
     bochs("hello-bochs-oldest-cpu").cpu("core2_penryn_t9600").exec(HELLO).prints(GREETING),
     bochs("misbehaving-programs-bochs").cpu("corei7_icelake_u").exec("crash all && syscall-errors").prints(&[PASSED, PASSED]),
     bochs("torture-basics-bochs").exec("torture-basics --seed 20062").prints(&[PASSED]),
-    bochs("vm-torture-bochs").quantum(1).exec("vm-torture --seconds 2 --seed 20060912").prints(&["seed", PASSED]),
-    bochs("vm-torture-bochs-4-cpus").smp(4).quantum(16).exec("vm-torture --seconds 2 --seed 20130810").prints(&["seed", PASSED]),
+    bochs("vm-torture-bochs").quantum(1).exec("vm-torture -t 2 --seed 20060912").prints(&["everything came back ... ok", PASSED]),
+    bochs("vm-torture-bochs-3-cpus").smp(3).quantum(16).exec("vm-torture -t 2 --seed 20130810").prints(&["everything came back ... ok", PASSED]),
+    bochs("vpagetable-bochs").exec("vpagetable-basic && vpagetable-nested").prints(&[PASSED, PASSED]),
     bochs("boot-protocol-bochs").conformance(false),
     qemu("hello-usb-uefi").boot(Boot::UefiUsb).exec(HELLO).prints(GREETING),
     qemu("hello-cd-uefi").boot(Boot::UefiCd).exec(HELLO).prints(GREETING),
@@ -84,13 +85,15 @@ pub const ALL: &[Scenario] = &[
     qemu("unknown-command").exec("no-such-program").status(127).prints(&["no-such-program"]),
     qemu("status-of-a-vkernel").exec("vkernel -m 16M -c /bin/no-such-program").status(1).prints(&["no-such-program"]),
 
-    // The virtual memory system, tortured; and whether the torture would find anything.
-    qemu("vm-torture").smp(4).exec("vm-torture --seconds 20 --seed 20070112").prints(&["seed", PASSED]),
-    qemu("vm-torture-self-test").exec("vm-torture --self-test").prints(&[PASSED]),
-
     // Virtual page tables.
-    qemu("vpagetable-nested").exec("vpagetable-nested").prints(&["level 2: ", PASSED]),
-    qemu("vpagetable-basic").exec("vpagetable-basic").prints(&["23", "23", "caught exception 14", PASSED]),
+    qemu("vpagetable-basic").smp(4).exec("vpagetable-basic")
+        .prints(&["23", "23", "caught exception 14", "everything came back ... ok", PASSED]),
+    qemu("vpagetable-nested").exec("vpagetable-nested")
+        .prints(&["level 2: test regression: W without V", "level 2: test alias 23", "everything came back ... ok", PASSED]),
+
+    // The torture of the virtual memory system, and whether its oracles can find anything.
+    qemu("vm-torture").smp(4).exec("vm-torture -t 30 --seed 2006").prints(&["seed 2006", "killed after", "everything came back ... ok", PASSED]),
+    qemu("vm-torture-oracles").smp(4).exec("vm-torture --self-test --seed 2006").prints(&["seed", "a user", PASSED]),
 
     // Copies of a program's memory, and limits of it.
     qemu("fork-basic").smp(4).exec("fork-basic").prints(&["both sides begin alike and diverge ... ok", PASSED]),

@@ -2,17 +2,21 @@
 //! stress suite.
 
 use super::fault::{Fault, plant};
+use super::model::Features;
 use super::program::{Operation, Operation::*, Program};
 use super::run::run;
 
 const SCHEDULES: u64 = 150;
 
-/// These operations on a CPU each, so many times over, are right whatever tags there are, and wrong with the fault.
+/// These operations on a CPU each, so many times over, are right whatever features there are, and wrong with the fault.
 #[track_caller]
 fn assert_right(fault: Fault, repeated: usize, cpus: &[&[Operation]]) {
     let programs = [true, false].map(|tags| Program {
-        pcids: tags,
-        vpids: tags,
+        features: Features {
+            pcids: tags,
+            vpids: tags,
+            nested_dirty: tags,
+        },
         cpus: cpus
             .iter()
             .map(|operations| {

@@ -121,7 +121,7 @@ impl Machine for SimulatedCpu<'_> {
             return;
         }
         let mut hardware = self.rig.hardware();
-        if hardware.pcids {
+        if hardware.features.pcids {
             hardware.invpcid(self.cpu, Invpcid::Single(tag));
         } else {
             hardware.load_root(self.cpu, root, tag, false);
@@ -136,7 +136,7 @@ impl Machine for SimulatedCpu<'_> {
         if !lost {
             // Most are fast, some are not.
             let random: u64 = shuttle::rand::thread_rng().r#gen();
-            let delay = if random % 4 == 0 {
+            let delay = if random.is_multiple_of(4) {
                 random >> 32 & 63
             } else {
                 random >> 32 & 3
@@ -161,9 +161,11 @@ impl Machine for SimulatedCpu<'_> {
 impl GuestMachine for SimulatedCpu<'_> {
     fn flush_nested(&self, root: u64) {
         self.rig.step();
-        let mut hardware = self.rig.hardware();
         if planted(Fault::SkipNestedFlush) {
-        } else if planted(Fault::InvlpgForInvept) {
+            return;
+        }
+        let mut hardware = self.rig.hardware();
+        if planted(Fault::InvlpgForInvept) {
             super::universe::all_pages().for_each(|page| hardware.flush_page(self.cpu, page));
         } else if planted(Fault::InvvpidForInvept) {
             hardware.invvpid(self.cpu, Invvpid::All);
@@ -174,9 +176,11 @@ impl GuestMachine for SimulatedCpu<'_> {
 
     fn flush_guest(&self, tag: u16) {
         self.rig.step();
-        let mut hardware = self.rig.hardware();
         if planted(Fault::SkipGuestFlush) {
-        } else if planted(Fault::RetainGuestGlobals) {
+            return;
+        }
+        let mut hardware = self.rig.hardware();
+        if planted(Fault::RetainGuestGlobals) {
             hardware.invvpid(self.cpu, Invvpid::SingleRetainingGlobals(tag));
         } else {
             hardware.invvpid(self.cpu, Invvpid::Single(tag));
@@ -185,9 +189,11 @@ impl GuestMachine for SimulatedCpu<'_> {
 
     fn flush_guest_page(&self, tag: u16, address: u64) {
         self.rig.step();
-        let mut hardware = self.rig.hardware();
         if planted(Fault::SkipGuestPageFlush) {
-        } else if planted(Fault::InvlpgForInvvpid) {
+            return;
+        }
+        let mut hardware = self.rig.hardware();
+        if planted(Fault::InvlpgForInvvpid) {
             hardware.flush_page(self.cpu, address);
         } else {
             hardware.invvpid(self.cpu, Invvpid::Address(tag, address));

@@ -21,7 +21,7 @@ pub type Events = BTreeMap<&'static str, u64>;
 /// One run of a program, on the schedule of the calling shuttle thread.
 fn execute(program: &Program) -> Events {
     fault::forget_phases();
-    let rig = Arc::new(Rig::new(program.cpus.len(), program.pcids, program.vpids));
+    let rig = Arc::new(Rig::new(program.cpus.len(), program.features));
     let at_rest = rig.hardware().memory.used();
     for ((page, index), word) in first_table() {
         rig.hardware().write_frame(rig.ram[page], index, word);

@@ -50,7 +50,8 @@ impl PageShare {
     }
 
     /// The frame, if nobody else owns it.
-    fn into_frame(self) -> Result<Frame, Self> {
+    #[inline]
+    pub(super) fn into_frame(self) -> Result<Frame, Self> {
         if is_shared(self.0) {
             return Err(self);
         }

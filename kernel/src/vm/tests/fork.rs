@@ -1,4 +1,4 @@
-//! Copies of address spaces: what both sides see, what is shared, what is inherited, what fails.
+//! Copies of address spaces: what both sides see, what is shared, what is inherited, what fails. Long because each test sets its own scene.
 
 use super::*;
 use crate::debug::counters;

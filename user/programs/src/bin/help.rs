@@ -35,7 +35,9 @@ Tests:
   syscall-errors         check the answer to every wrong system call
   vmbench                measure what operations cost
   torture-basics         create and end threads and processes in a hurry
-  vpagetable-basic       map memory through a page table stored in it
+  vm-torture             torture the virtual memory system
+  vpagetable-basic       map memory through page tables stored in it
+  vpagetable-nested      run a vkernel in a vkernel
 
 Of the shell: exit export fg history jobs set unset wait true false; 'sh --help' explains its language.
 Keys: arrows, Home, End, Ctrl-A E U K W L; Ctrl-C ends the program in the foreground.";

@@ -15,15 +15,15 @@ use page_table::FlushSet;
 use std::sync::Arc;
 
 /// Roots that the guests of a process have: pages of its own.
-pub const ROOTS: [usize; 2] = [8, 9];
+pub const ROOTS: [usize; 3] = [8, 9, 10];
 /// The tables below, from level 3 down, which the guests share.
-pub const TABLES: [usize; 3] = [10, 11, 12];
+pub const TABLES: [usize; 3] = [11, 12, 13];
 /// Pages of the universe that a guest's table translates: the first ones.
 pub const PAGES: usize = 4;
 
 /// The spaces of the guests' linear addresses, one for each root.
 pub struct GuestAddresses {
-    spaces: [Space<SharedWord>; 2],
+    spaces: [Space<SharedWord>; ROOTS.len()],
 }
 
 /// Entries that one run makes at most.
@@ -40,7 +40,7 @@ enum Exit {
 
 impl GuestAddresses {
     pub fn new(rig: &Rig, process: u64) -> Self {
-        let spaces = [0, 1].map(|_| Space::new(rig.fresh_id()));
+        let spaces = ROOTS.map(|_| Space::new(rig.fresh_id()));
         for (space, root) in spaces.iter().zip(ROOTS) {
             rig.hardware()
                 .oracle
@@ -133,8 +133,10 @@ impl Vmspace {
             .for_each(|&space| rig.hardware().note_use(core.index, space, true));
         let vpid = core.protocol(Phase::EnterGuest, |cpu| cpu.enter_guest(&entry));
         if planted(Fault::ServeBeforeEntry) {
-            core.rig.step();
-            core.serve();
+            for _ in 0..8 {
+                core.rig.step();
+                core.serve();
+            }
         }
         core.rig.step();
         let guest = Guest {

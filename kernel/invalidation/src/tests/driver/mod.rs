@@ -15,8 +15,8 @@ pub mod vmspace;
 
 use super::fault::{Fault, planted};
 use super::machine::SharedWord;
-use super::model::Hardware;
 use super::model::memory::{PAGE, Use};
+use super::model::{Features, Hardware};
 use super::universe::{KERNEL_PAGE, KERNEL_SLOT};
 use crate::{Event, Mailbox};
 use shuttle::sync::atomic::{AtomicU64, AtomicUsize};
@@ -56,8 +56,8 @@ struct Ids {
 }
 
 impl Rig {
-    pub fn new(cpus: usize, pcids: bool, vpids: bool) -> Self {
-        let (mut hardware, kernel_root) = Hardware::new(cpus, pcids, vpids);
+    pub fn new(cpus: usize, features: Features) -> Self {
+        let (mut hardware, kernel_root) = Hardware::new(cpus, features);
         let ram: Vec<u64> = (0..RAM_PAGES)
             .map(|_| hardware.memory.allocate(Use::Frame(1)))
             .collect();

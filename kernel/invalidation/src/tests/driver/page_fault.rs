@@ -21,7 +21,7 @@ pub struct Refused;
 const WINDOW: u64 = 4 * PAGE_SIZE;
 
 /// Steps that the copy of a page takes.
-const COPY_STEPS: u32 = 8;
+const COPY_STEPS: u32 = 32;
 
 /// One attempt to resolve a fault.
 struct Attempt {

@@ -6,9 +6,10 @@ use super::memory::{Removed, RigSource, RigTables};
 use crate::Space;
 use crate::tests::fault::{Fault, planted};
 use crate::tests::machine::SharedWord;
+use crate::tests::model::memory::Use;
 use page_table::{
-    Attributes, CacheMode, EPT, Entered, FlushSet, Format, Interlock, PAGE_SIZE, Protection, Released, Stamp,
-    Tables, X86_64, release_subtree, span,
+    Attributes, CacheMode, Entered, FlushSet, Format, Interlock, PAGE_SIZE, Protection, Released, Stamp,
+    Tables, X86_64, ept_format, release_subtree, span,
 };
 use shuttle::sync::Mutex;
 use shuttle::sync::atomic::AtomicU64;
@@ -45,6 +46,7 @@ pub enum Which {
 }
 
 pub struct Nested {
+    format: &'static Format,
     pub space: Space<SharedWord>,
     pub root: u64,
 }
@@ -79,13 +81,11 @@ impl Pmap {
             let rig = &core.rig;
             let nested = locked.nested.get_or_insert_with(|| {
                 let id = rig.fresh_id();
-                let root = rig
-                    .hardware()
-                    .memory
-                    .allocate(crate::tests::model::memory::Use::Table(id));
+                let mut hardware = rig.hardware();
                 Arc::new(Nested {
+                    format: ept_format(hardware.features.nested_dirty),
                     space: Space::new(id),
-                    root,
+                    root: hardware.memory.allocate(Use::Table(id)),
                 })
             });
             Arc::clone(nested)
@@ -140,7 +140,7 @@ impl Pmap {
         which: Which,
     ) -> (&'static Format, u64, &'a Space<SharedWord>) {
         match (which, &locked.nested) {
-            (Which::Nested, Some(nested)) => (&EPT, nested.root, &nested.space),
+            (Which::Nested, Some(nested)) => (nested.format, nested.root, &nested.space),
             _ => (&X86_64, self.root, &self.space),
         }
     }
@@ -244,7 +244,7 @@ impl Pmap {
         };
         let mut removed = vec![one(&X86_64, self.root, &self.space)];
         if let Some(nested) = locked.nested.as_ref().filter(|_| !planted(Fault::ForgetNested)) {
-            removed.push(one(&EPT, nested.root, &nested.space));
+            removed.push(one(nested.format, nested.root, &nested.space));
         }
         removed
     }
@@ -270,7 +270,7 @@ impl Pmap {
             };
             one(&X86_64, self.root, &self.space);
             if let Some(nested) = &locked.nested {
-                one(&EPT, nested.root, &nested.space);
+                one(nested.format, nested.root, &nested.space);
             }
             self.raise(&mut locked.interlock, range);
             result
@@ -286,7 +286,7 @@ impl Pmap {
             .nested;
         end_tables(rig, &X86_64, &self.space, self.root);
         if let Some(nested) = nested {
-            end_tables(rig, &EPT, &nested.space, nested.root);
+            end_tables(rig, nested.format, &nested.space, nested.root);
         }
     }
 }

@@ -126,8 +126,9 @@ impl Hardware {
     fn walk_guest(&self, cpu: usize, guest: Guest, address: u64, write: bool) -> Outcome {
         let mut table = guest.root;
         for level in (1..=4).rev() {
-            let Some(page) = self.guest_physical(cpu, guest, table, false) else {
-                return Outcome::NestedFault(table, false);
+            let marks = self.features.nested_dirty;
+            let Some(page) = self.guest_physical(cpu, guest, table, marks) else {
+                return Outcome::NestedFault(table, marks);
             };
             let entry = self.memory.word(page, index(address, level));
             if !Format::Linear.is_present(entry) || write && !Format::Linear.rights(entry, false).write {

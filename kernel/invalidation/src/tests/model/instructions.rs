@@ -9,7 +9,11 @@ use page_table::{ROOT_LEVEL, index, span};
 impl Hardware {
     /// MOV to CR3. Without PCIDs the tag is 0 and `keep` means nothing.
     pub fn load_root(&mut self, cpu: usize, root: u64, tag: u16, keep: bool) {
-        let (pcid, keep) = if self.pcids { (tag, keep) } else { (0, false) };
+        let (pcid, keep) = if self.features.pcids {
+            (tag, keep)
+        } else {
+            (0, false)
+        };
         self.trace(|| format!("CPU {cpu} loads {root:#x} under {pcid}, keep {keep}"));
         let allocation = self.memory.page(root).allocation;
         let processor = &mut self.cpus[cpu];
@@ -76,7 +80,7 @@ impl Hardware {
     pub fn enter_guest(&mut self, cpu: usize, mut guest: Guest) {
         self.trace(|| format!("CPU {cpu} enters {guest:x?}"));
         guest.nested_allocation = self.memory.page(guest.nested).allocation;
-        if !self.vpids {
+        if !self.features.vpids {
             guest.vpid = 0;
             self.cpus[cpu].cache.transition_without_vpids();
         }
@@ -87,7 +91,7 @@ impl Hardware {
     /// VM exit.
     pub fn leave_guest(&mut self, cpu: usize) {
         self.trace(|| format!("CPU {cpu} leaves its guest"));
-        if !self.vpids {
+        if !self.features.vpids {
             self.cpus[cpu].cache.transition_without_vpids();
         }
         self.cpus[cpu].guest = None;

@@ -26,6 +26,17 @@ pub enum Mode {
     User,
 }
 
+/// What CPUs have.
+#[derive(Clone, Copy, Debug)]
+pub struct Features {
+    /// Process-context identifiers.
+    pub pcids: bool,
+    /// Virtual-processor identifiers.
+    pub vpids: bool,
+    /// Accessed and dirty flags in nested page tables. Walks of a guest's own tables then count as stores (29.3.3.2).
+    pub nested_dirty: bool,
+}
+
 /// A CPU in a guest.
 #[derive(Clone, Copy, Debug)]
 pub struct Guest {
@@ -106,12 +117,7 @@ pub struct Hardware {
     pub oracle: Oracle,
     /// Steps that all CPUs together have made.
     pub time: u64,
-    /// CPUs have process-context identifiers.
-    pub pcids: bool,
-    /// CPUs have virtual-processor identifiers.
-    pub vpids: bool,
-    /// Nested page tables have accessed and dirty flags.
-    pub nested_dirty: bool,
+    pub features: Features,
     /// Harvests of dirty flags that have not returned.
     pub harvests: u32,
     traced: bool,
@@ -121,7 +127,7 @@ pub struct Hardware {
 
 impl Hardware {
     /// CPUs with empty caches on a kernel's own table, the same for all, whose address is returned with them.
-    pub fn new(cpus: usize, pcids: bool, vpids: bool) -> (Self, u64) {
+    pub fn new(cpus: usize, features: Features) -> (Self, u64) {
         let mut memory = Memory::default();
         let kernel = memory.allocate(Use::Table(0));
         let root_allocation = memory.page(kernel).allocation;
@@ -143,9 +149,7 @@ impl Hardware {
             cpus,
             oracle: Oracle::default(),
             time: 0,
-            pcids,
-            vpids,
-            nested_dirty: true,
+            features,
             harvests: 0,
             events: BTreeMap::new(),
             traced: std::env::var_os("INVALIDATION_REPLAY").is_some(),

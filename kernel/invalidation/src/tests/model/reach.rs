@@ -123,12 +123,12 @@ impl Hardware {
             return None;
         }
         let leaf = format.is_leaf(entry, at.level);
-        if format == Format::Linear || self.nested_dirty {
+        if format == Format::Linear || self.features.nested_dirty {
             // Nothing is cached from an entry without its accessed flag (4.10.2.3).
             self.memory.set_word(at.table, index, entry | format.accessed());
         }
         let mut own = format.rights(entry, leaf);
-        own.dirty |= format == Format::Nested && !self.nested_dirty;
+        own.dirty |= format == Format::Nested && !self.features.nested_dirty;
         let target = if leaf {
             format.page(entry, at.level)
         } else {
@@ -193,6 +193,7 @@ impl Hardware {
 
     fn reach_combined(&mut self, cpu: usize, guest: Guest) {
         let tag = guest.combined_tag();
+        let nested_dirty = self.features.nested_dirty;
         let physical: Vec<Cached> = self.cpus[cpu]
             .cache
             .context(Tag::GuestPhysical { nested: guest.nested })
@@ -202,7 +203,11 @@ impl Hardware {
             .collect();
         let structures = &self.cpus[cpu].cache.context(tag).structures;
         let mut starts: Vec<At> = structures.iter().map(At::behind).collect();
-        for root in physical.iter().filter(|cached| cached.covers(guest.root)) {
+        let walkable = |cached: &Cached| !nested_dirty || cached.rights.stores();
+        for root in physical
+            .iter()
+            .filter(|cached| cached.covers(guest.root) && walkable(cached))
+        {
             let table = root.translate(guest.root);
             starts.push(At::root(table, self.memory.page(table).allocation));
         }
@@ -233,7 +238,10 @@ impl Hardware {
                 } else {
                     Format::Linear.table(entry)
                 };
-                for mapping in physical.iter().filter(|cached| cached.covers(address)) {
+                for mapping in physical
+                    .iter()
+                    .filter(|cached| cached.covers(address) && (leaf || walkable(cached)))
+                {
                     let target = mapping.translate(address);
                     let mut rights = at.rights.and(own);
                     if leaf {

@@ -5,6 +5,7 @@ mod strategy;
 
 pub use strategy::program;
 
+use crate::tests::model::Features;
 use dragonet_abi::memory::Vpte;
 use std::fmt;
 
@@ -58,8 +59,7 @@ pub enum Operation {
 /// What all CPUs do, and what CPUs there are.
 #[derive(Clone, Debug)]
 pub struct Program {
-    pub pcids: bool,
-    pub vpids: bool,
+    pub features: Features,
     pub cpus: Vec<Vec<Operation>>,
 }
 
@@ -121,7 +121,7 @@ impl Subject {
 
 impl fmt::Display for Program {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(formatter, "PCIDs {}, VPIDs {}", self.pcids, self.vpids)?;
+        writeln!(formatter, "{:?}", self.features)?;
         for (cpu, operations) in self.cpus.iter().enumerate() {
             writeln!(formatter, "CPU {cpu}: {operations:?}")?;
         }

@@ -170,7 +170,8 @@ impl Core {
         self.store(space, TABLES[0], 0, address(TABLES[1]) | ALLOW);
         self.store(space, TABLES[1], 0, address(TABLES[2]) | ALLOW);
         for page in 0..PAGES {
-            self.store(space, TABLES[2], page, address(page) | ALLOW);
+            let global = if page == 3 { Vpte::GLOBAL } else { 0 };
+            self.store(space, TABLES[2], page, address(page) | ALLOW | global);
         }
     }
 

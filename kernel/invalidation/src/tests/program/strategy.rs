@@ -3,6 +3,7 @@
 use super::{ALLOW, FIRST_DATA, Operation, Place, Program, ROOT, Subject};
 use crate::tests::driver::guest::{PAGES, ROOTS};
 use crate::tests::driver::{RAM_PAGES, SLOTS};
+use crate::tests::model::Features;
 use crate::tests::universe::{DEVICE, PRIVATE, VIRTUAL};
 use dragonet_abi::memory::Vpte;
 use proptest::prelude::*;
@@ -11,7 +12,7 @@ use proptest::prelude::*;
 const OPERATIONS: usize = 16;
 
 fn slot() -> impl Strategy<Value = usize> {
-    prop_oneof![5 => Just(0usize), 1 => Just(1usize), 1 => Just(SLOTS - 1)]
+    prop_oneof![6 => Just(0usize), 3 => Just(1usize), 1 => Just(SLOTS - 1)]
 }
 
 /// First page and number of pages.
@@ -61,7 +62,7 @@ fn management() -> impl Strategy<Value = Operation> {
     prop_oneof![
         6 => slot().prop_map(Operation::Run),
         1 => Just(Operation::Rest),
-        1 => slot().prop_map(Operation::Replace),
+        2 => slot().prop_map(Operation::Replace),
         1 => slot().prop_map(Operation::Destroy),
         2 => (slot(), slot()).prop_map(|(from, to)| Operation::Fork(from, to)),
     ]
@@ -163,11 +164,20 @@ fn operations(subject: Subject) -> BoxedStrategy<Vec<Operation>> {
 
 /// Programs for up to four CPUs.
 pub fn program(subject: Subject) -> impl Strategy<Value = Program> {
-    let cpus = prop_oneof![1 => 1..2usize, 4 => 2..4usize, 2 => 4..5usize];
+    let cpus = match subject {
+        // Three to share, copy and store at once.
+        Subject::Copies => prop_oneof![1 => 2..3usize, 4 => 3..5usize].boxed(),
+        _ => prop_oneof![1 => 1..2usize, 4 => 2..4usize, 2 => 4..5usize].boxed(),
+    };
     let cpus = cpus.prop_flat_map(move |cpus| prop::collection::vec(operations(subject), cpus));
-    (prop::bool::weighted(0.8), prop::bool::weighted(0.8), cpus).prop_map(|(pcids, vpids, cpus)| Program {
+    (features(), cpus).prop_map(|(features, cpus)| Program { features, cpus })
+}
+
+fn features() -> impl Strategy<Value = Features> {
+    let likely = || prop::bool::weighted(0.8);
+    (likely(), likely(), likely()).prop_map(|(pcids, vpids, nested_dirty)| Features {
         pcids,
         vpids,
-        cpus,
+        nested_dirty,
     })
 }

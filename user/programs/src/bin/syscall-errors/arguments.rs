@@ -1,4 +1,4 @@
-//! Numbers out of their range: absurd sizes, wrong flags, registers that no program can have.
+//! Numbers out of their range: absurd sizes, wrong flags, registers that no program can have. Long because it is a table.
 
 use crate::Cases;
 use crate::fixture::Fixture;

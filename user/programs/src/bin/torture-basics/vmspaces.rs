@@ -4,7 +4,6 @@
 //! number than the one that belongs to his handle has reached another vmspace.
 
 use crate::{Problem, doing};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
@@ -31,6 +30,10 @@ const LOAD: [u8; 5] = [0x48, 0x8b, 0x07, 0x0f, 0x05];
 const LOOP: [u8; 7] = [0x48, 0x8b, 0x07, 0xf3, 0x90, 0xeb, 0xfc];
 /// Where the loop is, behind the other program.
 const LOOP_AT: u64 = CODE + 16;
+/// The loop, but it tells that it is there: `mov rax, [rdi]; mov [rdi + 8], rax; pause; jmp` back to the pause.
+const TELLING_LOOP: [u8; 11] = [0x48, 0x8b, 0x07, 0x48, 0x89, 0x47, 0x08, 0xf3, 0x90, 0xeb, 0xfc];
+/// Where that is.
+const TELLING_LOOP_AT: u64 = CODE + 32;
 
 pub fn run(random: &mut Random) -> Result<(), Problem> {
     destroyed_in_use()?;
@@ -50,6 +53,7 @@ fn create(number: u64) -> Result<OwnedHandle, Errno> {
     map(vmspace.get(), DATA, 1)?;
     syscall::vmspace_pwrite(vmspace.get(), &LOAD, CODE)?;
     syscall::vmspace_pwrite(vmspace.get(), &LOOP, LOOP_AT)?;
+    syscall::vmspace_pwrite(vmspace.get(), &TELLING_LOOP, TELLING_LOOP_AT)?;
     syscall::vmspace_pwrite(vmspace.get(), &number.to_le_bytes(), DATA)?;
     let execute = Protection::READ | Protection::EXECUTE;
     syscall::vmspace_mprotect(vmspace.get(), CODE, PAGE_SIZE, execute)?;
@@ -103,18 +107,17 @@ fn destroyed_in_use() -> Result<(), Problem> {
         syscall::vmspace_pwrite(vmspace.get(), &[1], DATA + page * PAGE_SIZE).map_err(doing("writing"))?;
     }
     let handle = vmspace.get();
-    let entered = Arc::new(AtomicBool::new(false));
-    let begins = Arc::clone(&entered);
     let runner = thread::spawn(move || {
-        begins.store(true, Ordering::SeqCst);
-        let state = run_program(handle, LOOP_AT, FOREVER);
+        let state = run_program(handle, TELLING_LOOP_AT, FOREVER);
         (state, syscall::system_info().map_or(0, |info| info.frames_free))
     });
     let runner = runner.map_err(doing("starting a thread"))?;
-    while !entered.load(Ordering::SeqCst) {
+    // Only what the program itself stored shows that the thread is inside; no time does.
+    let mut told = [0; 8];
+    while told == [0; 8] {
         thread::yield_now();
+        syscall::vmspace_pread(handle, &mut told, DATA + 8).map_err(doing("reading what the user told"))?;
     }
-    time::sleep(Duration::from_millis(5));
     syscall::vmspace_destroy(vmspace).map_err(|(_, errno)| Problem::Refused("destroying", errno))?;
     // From now on every call is refused, by whatever handle.
     let mut state = RunState::default();

@@ -4,17 +4,19 @@
 use crate::demand;
 use crate::problem::{Outcome, doing};
 use crate::signature::Signature;
+use crate::team::INTERRUPT;
 use core::sync::atomic::{AtomicU64, Ordering};
-use dragonet_abi::Handle;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::Protection;
 use dragonet_abi::time::FOREVER;
-use dragonet_abi::vmspace::{RUN_TIMEOUT, RegisterFrame, RunState};
+use dragonet_abi::vmspace::{RUN_TIMEOUT, RUN_VIRTUAL_INTERRUPT, RegisterFrame, RunState};
+use dragonet_abi::{Errno, Handle};
 use dragonet_programs::random::Random;
 use dragonet_programs::vm::{Guest, Ram, Seen, code, fixed, run_for};
+use dragonet_rt::syscall;
 
-/// Runs a user until something happens, every now and then in short runs, each of which goes on where the one before was
-/// interrupted.
+/// Runs a user until something happens that is its own doing: a run that is interrupted by the leader, or that is a short one, which every now
+/// and then it is, goes on where it was.
 pub fn run(vmspace: Handle, registers: RegisterFrame, random: &mut Random) -> Outcome<RunState> {
     let mut registers = registers;
     loop {
@@ -22,12 +24,25 @@ pub fn run(vmspace: Handle, registers: RegisterFrame, random: &mut Random) -> Ou
             0 => 20_000 + random.below(200_000),
             _ => FOREVER,
         };
-        let state = run_for(vmspace, registers, timeout).map_err(doing("running a user"))?;
+        let state = run_uninterrupted(vmspace, registers, timeout).map_err(doing("running a user"))?;
         if state.reason != RUN_TIMEOUT {
             return Ok(state);
         }
         registers = state.registers;
     }
+}
+
+/// Runs a user for at most `timeout` nanoseconds, more if the leader interrupts it.
+///
+/// # Errors
+/// Those of `vmspace_ctl`.
+pub fn run_uninterrupted(vmspace: Handle, registers: RegisterFrame, timeout: u64) -> Result<RunState, Errno> {
+    let mut state = run_for(vmspace, registers, timeout)?;
+    while state.reason == RUN_VIRTUAL_INTERRUPT {
+        syscall::virq_take(INTERRUPT)?;
+        state = run_for(vmspace, state.registers, timeout)?;
+    }
+    Ok(state)
 }
 
 /// Moments in which a page may be missing, or may not allow what it does at other times.

@@ -16,7 +16,10 @@ use dragonet_abi::Handle;
 use dragonet_abi::process::{PRIORITY_DEFAULT, ThreadControl};
 use dragonet_programs::random::Random;
 use dragonet_rt::thread::{self, JoinHandle};
-use dragonet_rt::{syscall, time};
+use dragonet_rt::{syscall, time, virtual_interrupt};
+
+/// The virtual interrupt that leaders post to helpers.
+pub const INTERRUPT: u64 = 1;
 
 /// What all teams of a round share.
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +120,10 @@ impl Team {
         let shared = Arc::clone(&self.shared);
         let work = move || {
             let ticket = Ticket::new(name.clone());
+            // From now on posts of the leader end its runs.
+            if let Err(errno) = virtual_interrupt::enable(INTERRUPT) {
+                shared.fail(&name, &Problem::Refused("enabling interrupts", errno));
+            }
             while !shared.stop.load(Ordering::Relaxed) {
                 if let Err(problem) = step(&mut random) {
                     shared.fail(&name, &problem);
@@ -138,6 +145,7 @@ impl Team {
         while outcome.is_ok() && !self.is_over() {
             outcome = step(&mut self.random);
             ticket.step();
+            self.interrupt_one();
             match self.random.below(16) {
                 0 => time::sleep(Duration::from_micros(self.random.below(400))),
                 1..4 => thread::yield_now(),
@@ -147,6 +155,15 @@ impl Team {
         set_priority(PRIORITY_DEFAULT);
         self.shared.steps.fetch_add(ticket.steps(), Ordering::Relaxed);
         outcome
+    }
+
+    /// Now and then interrupts a helper, whatever it does at the moment.
+    fn interrupt_one(&mut self) {
+        let chosen = self.random.below(8 * self.helpers.len().max(1) as u64);
+        if let Some(helper) = self.helpers.get(chosen as usize) {
+            // One that has ended cannot be interrupted.
+            let _ = syscall::virq_post(helper.handle(), INTERRUPT);
+        }
     }
 
     /// True if the round's time is over or a member has failed.

@@ -7,6 +7,7 @@
 use crate::demand;
 use crate::problem::{Outcome, Problem, doing};
 use crate::signature::Signature;
+use crate::stage::run_uninterrupted;
 use crate::team::Team;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -16,7 +17,7 @@ use dragonet_abi::time::FOREVER;
 use dragonet_abi::vmspace::{RUN_DESTROYED, RUN_SYSCALL, RUN_TIMEOUT};
 use dragonet_abi::{Errno, Rights};
 use dragonet_programs::random::Random;
-use dragonet_programs::vm::{Guest, Ram, code, fixed, run_for};
+use dragonet_programs::vm::{Guest, Ram, code, fixed};
 use dragonet_rt::sync::Mutex;
 use dragonet_rt::{OwnedHandle, syscall};
 
@@ -68,10 +69,10 @@ fn use_one(places: &Places, random: &mut Random) -> Outcome {
             1 if endless => (code::spin(), FOREVER),
             _ => (code::load(ADDRESS), FOREVER),
         };
-        match run_for(vmspace.get(), registers, timeout) {
+        match run_uninterrupted(vmspace.get(), registers, timeout) {
             Ok(state) if state.reason == RUN_TIMEOUT => {}
             Ok(state) if state.reason == RUN_DESTROYED => {
-                let again = run_for(vmspace.get(), registers, timeout).map(|state| state.reason);
+                let again = run_uninterrupted(vmspace.get(), registers, timeout).map(|state| state.reason);
                 demand!(
                     again == Err(Errno::EBADF),
                     "a run after the end of the vmspace gave {again:?}"
