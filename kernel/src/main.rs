@@ -23,6 +23,7 @@ mod sys;
 mod test;
 mod trap;
 mod vm;
+mod vmm;
 
 use arch::boot::BootInfo;
 

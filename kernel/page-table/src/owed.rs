@@ -43,6 +43,16 @@ impl FlushSet {
         }
     }
 
+    /// Everything that is not global, whatever became of its tables.
+    #[must_use]
+    pub const fn everything() -> Self {
+        FlushSet {
+            extent: Extent::Everything,
+            tables_detached: true,
+            large_leaves: true,
+        }
+    }
+
     /// Adds the page at `address`, which is no part of a larger leaf.
     pub fn add(&mut self, address: u64) {
         match &mut self.extent {

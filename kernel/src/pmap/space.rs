@@ -126,11 +126,6 @@ impl Table {
         })
     }
 
-    /// Physical address of the root table.
-    pub fn root(&self) -> PhysAddr {
-        self.root
-    }
-
     /// What other CPUs must know of it.
     pub fn space(&self) -> &Space<AtomicU64> {
         &self.space

@@ -1,6 +1,6 @@
 //! System calls on the caller's own memory, and the checks that they share with their `vmspace_*` twins.
 
-use super::Call;
+use super::{Call, vmm};
 use crate::proc::{Entry, Object, Process};
 use crate::sched;
 use crate::vm::{MapArguments, MemoryObject};
@@ -98,6 +98,9 @@ pub fn madvise(call: &Call) -> Result<u64, Errno> {
     let advice = Advice::from_number(call.argument(2)).ok_or(Errno::EINVAL)?;
     if advice == Advice::SetMap {
         return Err(Errno::EINVAL);
+    }
+    if let (Advice::Invalidate, Some(guest)) = (advice, &call.guest) {
+        return vmm::invalidate(guest, call.argument(0), call.argument(1)).map(|()| 0);
     }
     let goes_on = || {
         sched::offer();

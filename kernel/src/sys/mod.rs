@@ -19,6 +19,8 @@ mod vmspace;
 
 use crate::arch::trap::TrapFrame;
 use crate::proc::{Entry, Object, Process, Thread};
+use crate::vmm::Guest;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use dragonet_abi::time::FOREVER;
 use dragonet_abi::{Errno, Handle, Rights, SyscallNumber};

@@ -29,7 +29,6 @@ pub struct User {
 }
 
 /// A thread in guest mode. The thread itself has it, in the call that runs it: nobody else sees it.
-#[derive(Debug)]
 pub struct Guest {
     vcpu: Vcpu,
     membership: Membership,

@@ -73,7 +73,7 @@ impl GuestProcess {
         let members = self.members.lock();
         self.gate.store(true, Ordering::SeqCst);
         // Whoever is in the active set after this has looked at the closed gate.
-        pmap::invalidate_guest(members.irqs(), &self.linear, &FlushSet::EVERYTHING);
+        pmap::invalidate_guest(members.irqs(), &self.linear, &FlushSet::everything());
         let result = change();
         self.gate.store(false, Ordering::Release);
         result

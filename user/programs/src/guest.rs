@@ -19,5 +19,5 @@ pub fn require_guest_mode() -> Result<(), ExitCode> {
         "{}: this machine has no guest mode; 'vmm' says why",
         startup::program()
     );
-    Err(ExitCode::from(STATUS_NO_GUEST_MODE))
+    Err(ExitCode(STATUS_NO_GUEST_MODE))
 }

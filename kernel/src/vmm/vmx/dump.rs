@@ -42,7 +42,7 @@ fn all(vmcs: &Current<'_>, machine: &Machine) {
     }
     for &field in Field::ALL {
         if let Some(value) = vmcs.try_read(field) {
-            let mark = if complaints.blames(field) { "  <--" } else { "" };
+            let mark = if complaints.blame(field) { "  <--" } else { "" };
             log::error!("  {:28} {value:#018x}{mark}", field.name());
         }
     }

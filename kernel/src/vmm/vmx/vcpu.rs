@@ -203,7 +203,7 @@ impl Vcpu {
         tag: invalidation::GuestTag,
     ) {
         let known = &mut self.known;
-        let mut update = |field, known: &mut u64, value| {
+        let update = |field, known: &mut u64, value| {
             if *known != value {
                 *known = value;
                 write(vmcs, field, value);

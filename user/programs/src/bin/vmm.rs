@@ -57,7 +57,7 @@ fn main(arguments: Arguments) -> ExitCode {
     if show(&cpus, options.has('v')) {
         ExitCode::SUCCESS
     } else {
-        ExitCode::from(STATUS_NO_GUEST_MODE)
+        ExitCode(STATUS_NO_GUEST_MODE)
     }
 }
 
@@ -90,7 +90,7 @@ fn show(cpus: &[Result<Capabilities, Refusal>], verbose: bool) -> bool {
         Err(refusals) => println!("no guest mode: {refusals}"),
     }
     if verbose || support.is_ok() {
-        println!("{}", Report::of(first));
+        println!("{}", Report(first));
     }
     let mut alike = true;
     for (index, other) in cpus.iter().enumerate().skip(1) {

@@ -20,7 +20,7 @@ pub struct CommonHostState {
 }
 
 /// The host's state that belongs to one CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuHostState {
     /// Base of GS, this CPU's `CpuLocal`.
     pub gs_base: u64,

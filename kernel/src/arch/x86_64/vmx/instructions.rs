@@ -108,7 +108,7 @@ fn failure(_on: &VmxOn<'_>) -> Failure {
     let failed: u8;
     // SAFETY: in VMX root operation; without a current VMCS the instruction fails, which is looked at.
     unsafe {
-        asm!("vmread {}, {}", "setna {}", out(reg) value, in(reg) u64::from(Field::VmInstructionError.encoding()), out(reg_byte) failed,
+        asm!("vmread {}, {}", "setna {}", out(reg) value, in(reg) u64::from(Field::InstructionError.encoding()), out(reg_byte) failed,
             options(nostack));
     }
     match value as u32 {

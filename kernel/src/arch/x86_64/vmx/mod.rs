@@ -14,5 +14,5 @@ pub mod recorded;
 pub mod tlb;
 
 pub use cpu_state::{load, on, release, turn_off, turn_on};
-pub use entry::{EntryFailure, GuestRegisters, enter, exit_address};
+pub use entry::{GuestRegisters, enter, exit_address};
 pub use instructions::{Current, Failure, VmxOn};
