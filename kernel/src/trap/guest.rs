@@ -125,7 +125,6 @@ fn exception(
 
 /// An access to guest-physical memory that the nested table does not allow: the process's address space decides.
 fn nested_fault(thread: &Thread, frame: &mut TrapFrame, guest: &mut Guest, fault: NestedFault) {
-    counters::count(Counter::NestedFault);
     match guest.vmspace().handle_nested_fault(fault.address, fault.access) {
         Ok(()) => {}
         Err(FaultError::OutOfMemory) => thread.process().end_without_memory(fault.address),

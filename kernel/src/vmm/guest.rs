@@ -1,8 +1,8 @@
 //! A thread in guest mode.
 
+use super::Exit;
 use super::process::{GuestProcess, Membership, Role};
 use super::vmx::{Context, Vcpu};
-use super::{Exit, GUEST_PHYSICAL_LIMIT};
 use crate::arch::irq::IrqsOff;
 use crate::arch::segments;
 use crate::arch::trap::TrapFrame;
@@ -43,7 +43,7 @@ pub struct Guest {
 /// # Errors
 /// EINVAL if CR3 cannot have it, or it lies beyond guest-physical memory. What is in it is the guest's affair.
 pub fn check_root(root: u64) -> Result<(), Errno> {
-    if root != 0 && root.is_multiple_of(PAGE_SIZE) && root < GUEST_PHYSICAL_LIMIT {
+    if root != 0 && root.is_multiple_of(PAGE_SIZE) && root < super::vmx::physical_end() {
         Ok(())
     } else {
         Err(Errno::EINVAL)
@@ -63,8 +63,8 @@ impl Guest {
         root: u64,
     ) -> Result<Box<Self>, Errno> {
         check_root(root)?;
-        let accessed_dirty = super::vmx::turn_on()?;
-        let membership = process.join(role, vmspace, accessed_dirty)?;
+        let kind = super::vmx::turn_on()?;
+        let membership = process.join(role, vmspace, kind)?;
         let nested = vmspace.nested().ok_or(Errno::ENOENT)?;
         Ok(Box::new(Guest {
             vcpu: Vcpu::new(nested, membership.number())?,

@@ -1,6 +1,6 @@
 //! What the guest threads of one process share.
 
-use crate::pmap;
+use crate::pmap::{self, NestedKind};
 use crate::sync::{Rank, SpinLock};
 use crate::vm::Vmspace;
 use alloc::sync::Arc;
@@ -87,10 +87,10 @@ impl GuestProcess {
         self: &Arc<Self>,
         role: Role,
         vmspace: &Vmspace,
-        accessed_dirty: bool,
+        kind: NestedKind,
     ) -> Result<Membership, Errno> {
         if role == Role::Master {
-            vmspace.make_nested(accessed_dirty)?;
+            vmspace.make_nested(kind)?;
         }
         let mut members = self.members.lock();
         match (role, *members) {
@@ -107,7 +107,6 @@ impl GuestProcess {
             number,
         })
     }
-
 }
 
 impl Membership {
