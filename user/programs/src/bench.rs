@@ -90,13 +90,25 @@ impl Table {
             CR3_LOADS,
             PAGE_FLUSHES,
             WHOLE_FLUSHES,
+            column("T-vpid", 8, &[Counter::FlushGuest], 350),
+            column("T-ept", 7, &[Counter::FlushNested], 1000),
             INTERRUPTS,
-            column("N", 6, &[Counter::NestedFault], 0),
+            column("N", 6, &[Counter::ExitNestedFault], 0),
+            column(
+                "V",
+                6,
+                &[
+                    Counter::VmcsRead,
+                    Counter::VmcsWriteRegister,
+                    Counter::VmcsWriteOther,
+                ],
+                35,
+            ),
         ],
         call: 0,
         peer: "KVM",
         weights: "cycles = I/1.5 + 1050 an exit with its entry + 190 a load of CR3 (115 if it keeps translations) \
-            + 150 an INVLPG + 190 a flush of everything + 1900 an IPI",
+            + 150 an INVLPG + 190 a flush of everything + 350 an INVVPID + 1000 an INVEPT + 1900 an IPI + 35 a VMREAD or VMWRITE",
     };
 
     /// Titles of [`Self::line`].

@@ -38,9 +38,9 @@ usage: vmbench [-g | -y]
 Measures operations on memory and threads, and of threads in guest mode where there is one. On one CPU
 whose ticks are instructions (QEMU with --icount, Bochs) each row has instructions (I), events,
 modelled cycles, the goal and what Linux takes (in guest mode: KVM); on several CPUs it has the events
-of invalidations. Events: exits of guests (X), loads of CR3 (C), flushes of a page and of everything
-(T), IPIs (P), page faults (F), faults of nested page tables (N). What must not happen at all is a
-failed test.
+of invalidations. Events: exits of guests (X), loads of CR3 (C), flushes of a page, of everything, of
+guests by INVVPID and INVEPT (T), IPIs (P), page faults (F), faults of nested page tables (N), reads and
+writes of VMCS fields (V). What must not happen at all is a failed test.
   -g        only in guest mode; status 69 if the machine has none
   -y        only give way to other threads, until killed";
 
