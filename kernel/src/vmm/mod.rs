@@ -17,4 +17,4 @@ mod vmx;
 pub use exit::{Exit, NestedFault};
 pub use guest::{Guest, User, check_root};
 pub use process::{GuestProcess, Role};
-pub use vmx::{registers_of_cpu, support};
+pub use vmx::{ALONE, TESTS, registers_of_cpu, support};

@@ -4,14 +4,17 @@
 //! `exits` looks at why the guest came back, `dump` explains failures.
 //! Decisions that need no hardware are in the crate `vmx-model`.
 
+mod broken;
 mod capability;
 mod dump;
 mod exits;
 mod operation;
 mod state;
+mod tests;
 mod vcpu;
 mod vmcs;
 
 pub use capability::{physical_end, registers_of_cpu, support};
 pub use operation::turn_on;
+pub use tests::{ALONE, TESTS};
 pub use vcpu::{Context, Vcpu};

@@ -168,6 +168,18 @@ impl Vcpu {
         self.after_exit(irqs, &vmcs, frame)
     }
 
+    /// For tests: lets `action` do what it wants with the VMCS, which has been entered before, and with what is known of the host's
+    /// stack pointer in it. Whatever it changes it must put back.
+    pub(super) fn with_vmcs<R>(
+        &mut self,
+        irqs: &IrqsOff,
+        action: impl FnOnce(&Current<'_>, &mut u64, &Machine) -> R,
+    ) -> Option<R> {
+        let on = vmx::on(irqs)?;
+        let loaded = self.vmcs.load(irqs, &on).ok()?;
+        Some(action(&loaded.vmcs, &mut self.known.host_stack, self.machine))
+    }
+
     /// Fields that are compared from now on.
     fn write_first(&self, vmcs: &Current<'_>) {
         let known = &self.known;

@@ -169,6 +169,8 @@ impl Current<'_> {
             asm!("vmwrite {}, {}", "setna {}", in(reg) u64::from(field.encoding()), in(reg) value, out(reg_byte) failed,
                 options(nostack));
         }
+        #[cfg(debug_assertions)]
+        super::write_counts::note(field);
         cpu::add_events(
             match field {
                 Field::GuestRip
