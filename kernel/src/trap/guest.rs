@@ -13,7 +13,6 @@ use crate::sys::{self, Outcome};
 use crate::vm::FaultError;
 use crate::vmm::{Exit, Guest, NestedFault};
 use alloc::boxed::Box;
-use core::sync::atomic::Ordering;
 use dragonet_abi::counters::Counter;
 use dragonet_abi::vmspace as abi;
 
@@ -23,17 +22,17 @@ const PAGE_FAULT: u8 = 14;
 /// Runs the thread in guest mode, with the registers in `frame`, until it leaves it. Does not return if the thread ends.
 pub(super) fn run(thread: &Thread, frame: &mut TrapFrame, mut guest: Box<Guest>) {
     loop {
-        if do_work(thread, frame, &mut guest) == Fate::Goes {
-            thread.abandon_user(&mut guest);
-            drop(guest);
-            thread.leave_for_good();
-        }
         let exit = {
             let interrupts = IrqGuard::new();
-            if cpu::slot(interrupts.witness()).work.load(Ordering::SeqCst) != 0 {
-                continue;
+            (!cpu::has_work()).then(|| guest.enter(interrupts.witness(), frame))
+        };
+        let Some(exit) = exit else {
+            if do_work(thread, frame, &mut guest) == Fate::Goes {
+                thread.abandon_user(&mut guest);
+                drop(guest);
+                thread.leave_for_good();
             }
-            guest.enter(interrupts.witness(), frame)
+            continue;
         };
         match exit {
             Exit::Resume => {}
@@ -67,11 +66,7 @@ enum Mode {
 fn do_work(thread: &Thread, frame: &mut TrapFrame, guest: &mut Guest) -> Fate {
     let bits = {
         let interrupts = IrqGuard::new();
-        let slot = cpu::slot(interrupts.witness());
-        match slot.work.load(Ordering::SeqCst) {
-            0 => return Fate::Stays,
-            _ => slot.take_work(),
-        }
+        cpu::slot(interrupts.witness()).take_work()
     };
     if bits & work::RESCHEDULE != 0 {
         sched::preempt_if_due();

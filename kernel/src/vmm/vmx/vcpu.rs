@@ -6,6 +6,7 @@ use super::vmcs::Vmcs;
 use super::{dump, exits, operation};
 use crate::arch::fpu;
 use crate::arch::irq::IrqsOff;
+use crate::arch::segments;
 use crate::arch::trap::TrapFrame;
 use crate::arch::vmx::host::{self, CommonHostState, CpuHostState, ThreadHostState};
 use crate::arch::vmx::{self, Current, GuestRegisters};
@@ -20,7 +21,7 @@ use invalidation::{GuestEntry, Space};
 use vmx_model::Field;
 use vmx_model::controls::SecondaryControls;
 use vmx_model::cpuid;
-use vmx_model::exit::ExitReason;
+use vmx_model::exit::{ExitReason, Reason};
 use x86_64::VirtAddr;
 
 /// What an entry needs besides the registers in the frame.
@@ -28,8 +29,8 @@ use x86_64::VirtAddr;
 pub struct Context<'guest> {
     /// Root of the guest's page table: an address in the process, page-aligned.
     pub root: u64,
-    /// Bases of FS and GS.
-    pub bases: (u64, u64),
+    /// Bases of FS and GS; `None` for those that the thread has outside of guest mode.
+    pub bases: Option<(u64, u64)>,
     /// The nested table.
     pub nested: &'guest Space<AtomicU64>,
     /// The guest's linear addresses.
@@ -146,26 +147,63 @@ impl Vcpu {
             return Exit::Resume;
         }
         self.write_changed(irqs, &vmcs, frame, context, tag);
+        let reason = loop {
+            let reason = self.cross(irqs, &vmcs, frame);
+            // With interrupts off and the bits set it is as if the guest had not been left: who wants it out has sent an interrupt,
+            // which ends the next entry at once.
+            if !reason.is_some_and(|reason| self.answer_at_once(&vmcs, reason, frame)) {
+                break reason;
+            }
+        };
+        host::restore_descriptor_table(irqs);
+        pmap::leave_guest(irqs, &entry);
+        let Some(reason) = reason else {
+            counters::count(Counter::ExitFatal);
+            dump::entry_failed(&vmcs, self.machine);
+            return Exit::Dead;
+        };
+        self.after_exit(irqs, &vmcs, reason, frame)
+    }
+
+    /// Into the guest and back: why it left, `None` if it was not entered. The limits of the descriptor tables are not restored.
+    #[inline]
+    fn cross(&mut self, irqs: &IrqsOff, vmcs: &Current<'_>, frame: &mut TrapFrame) -> Option<ExitReason> {
         let registers = GuestRegisters {
             frame,
             host_stack: &mut self.known.host_stack,
             launched: self.vmcs.is_launched(),
         };
-        // SAFETY: host state and confinement are as `state` wrote them, and the host's changing part was just compared.
-        let entered = unsafe { vmx::enter(&vmcs, registers) };
-        host::restore_descriptor_table(irqs);
-        pmap::leave_guest(irqs, &entry);
+        // SAFETY: host state and confinement are as `state` wrote them, and the host's changing part was compared by `write_changed`; nothing
+        // of it has changed since.
+        let entered = unsafe { vmx::enter(vmcs, registers) };
         if cfg!(debug_assertions) {
+            host::restore_descriptor_table(irqs);
             host::check(irqs, &self.cpu, &self.known.host);
         }
-        if entered.is_err() {
-            counters::count(Counter::ExitFatal);
-            dump::entry_failed(&vmcs, self.machine);
-            return Exit::Dead;
-        }
+        entered.ok()?;
         self.vmcs.note_launched();
         counters::count(Counter::GuestExit);
-        self.after_exit(irqs, &vmcs, frame)
+        Some(ExitReason(vmcs.read(Field::ExitReason) as u32))
+    }
+
+    /// Serves an exit that needs nothing of the host: CPUID. False, with nothing done: it is another one, or it needs more.
+    #[inline]
+    fn answer_at_once(&mut self, vmcs: &Current<'_>, reason: ExitReason, frame: &mut TrapFrame) -> bool {
+        if reason.0 != Reason::Cpuid as u32 || vmcs.read(Field::GuestRflags) & exits::TRAP_FLAG != 0 {
+            return false;
+        }
+        let next = vmcs
+            .read(Field::GuestRip)
+            .wrapping_add(vmcs.read(Field::ExitInstructionLength));
+        if VirtAddr::try_new(next).is_err() {
+            return false;
+        }
+        counters::count(Counter::ExitCpuid);
+        exits::answer_cpuid(&self.cpuid, frame);
+        frame.rip = next;
+        self.known.instruction = next;
+        write(vmcs, Field::GuestRip, next);
+        true
     }
 
     /// For tests: lets `action` do what it wants with the VMCS, which has been entered before, and with what is known of the host's
@@ -224,10 +262,13 @@ impl Vcpu {
             &mut known.cr3,
             context.root | u64::from(tag.identifier),
         );
-        update(Field::GuestFsBase, &mut known.bases.0, context.bases.0);
-        update(Field::GuestGsBase, &mut known.bases.1, context.bases.1);
         // The thread may have come back from another CPU, or have changed them by a call: what the exit loads must be what is here now.
         let host = ThreadHostState::now(irqs);
+        let (fs, gs) = context
+            .bases
+            .unwrap_or_else(|| (host.fs_base, segments::user_gs_base()));
+        update(Field::GuestFsBase, &mut known.bases.0, fs);
+        update(Field::GuestGsBase, &mut known.bases.1, gs);
         update(Field::HostCr3, &mut known.host.cr3, host.cr3);
         update(Field::HostFsBase, &mut known.host.fs_base, host.fs_base);
         if self.machine.support.invvpid.is_some() && known.tag != tag.tag {
@@ -237,8 +278,13 @@ impl Vcpu {
     }
 
     /// Takes the registers that the VMCS has over into the frame and finds out what the exit wants.
-    fn after_exit(&mut self, irqs: &IrqsOff, vmcs: &Current<'_>, frame: &mut TrapFrame) -> Exit {
-        let reason = ExitReason(vmcs.read(Field::ExitReason) as u32);
+    fn after_exit(
+        &mut self,
+        irqs: &IrqsOff,
+        vmcs: &Current<'_>,
+        reason: ExitReason,
+        frame: &mut TrapFrame,
+    ) -> Exit {
         if reason.is_entry_failure() {
             return exits::refused_entry(irqs, vmcs, self.machine, reason);
         }
