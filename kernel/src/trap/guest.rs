@@ -20,6 +20,9 @@ const UNDEFINED_OPCODE: u8 = 6;
 const PAGE_FAULT: u8 = 14;
 
 /// Runs the thread in guest mode, with the registers in `frame`, until it leaves it. Does not return if the thread ends.
+///
+/// Out of line: its frame would be that of every system call.
+#[inline(never)]
 pub(super) fn run(thread: &Thread, frame: &mut TrapFrame, mut guest: Box<Guest>) {
     loop {
         let exit = {
