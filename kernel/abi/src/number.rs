@@ -104,7 +104,7 @@ syscalls! {
     VmspacePwrite = 38;
     /// `(vmspace, address, *mut EntryInfo, count)` -> rows written, 0 at the end: mappings from the one that contains `address` on, or the next. Fewer rows than asked for do not mean the end; go on at the last one's end. READ.
     VmspaceEntries = 39;
-    /// `(source, target)` -> 0. Fills an empty vmspace with a copy of another: private memory is copied when one side writes to it. EINVAL if both are one; EBUSY if the target is not empty; ENOMEM, EINTR: it is left empty. READ and MANAGE on the source; MANAGE on the target.
+    /// `(source, target)` -> 0. Fills an empty vmspace with a copy of another: private memory is copied when one side writes to it. EINVAL if both are one; EBUSY if the target is not empty; EBADF if one is destroyed meanwhile; ENOMEM. After an error the target is left as it was. Nothing interrupts it but the end of the caller's process. READ and MANAGE on the source; MANAGE on the target.
     VmspaceFork = 40;
     /// `(vmspace, address, length, inheritance)` -> 0. MANAGE.
     VmspaceMinherit = 41;

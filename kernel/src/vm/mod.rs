@@ -25,7 +25,7 @@ mod vmspace;
 mod vpage;
 
 pub use fault::{Access, FaultError};
-pub use fork::Fork;
+pub use fork::fork_while;
 pub use object::MemoryObject;
 pub use vmspace::{MapArguments, Vmspace, WordKey};
 

@@ -184,6 +184,10 @@ pub const TESTS: &[Test] = &[
         run: fork::refused,
     },
     Test {
+        name: "vm::a_fork_that_is_stopped_leaves_nothing",
+        run: fork::stopped,
+    },
+    Test {
         name: "vm::shared_pages_are_dropped_by_one_owner_only",
         run: fork::dropped,
     },
