@@ -88,7 +88,7 @@ syscalls! {
     VmspaceCreate = 30;
     /// `(vmspace)` -> 0. Closes the handle, ends every RUN in the vmspace (RUN_DESTROYED) and empties it when the last thread has left it; other handles of it are EBADF from now on. MANAGE.
     VmspaceDestroy = 31;
-    /// `(vmspace, VMSPACE_CTL_RUN, *mut RunState)` -> 0. See [`crate::vmspace`]. RUN.
+    /// `(vmspace, VMSPACE_CTL_RUN, *mut RunState)` -> 0. Runs a user; see [`crate::vmspace`]. The state's timeout is 0 afterwards and must be set before each call. RUN.
     VmspaceCtl = 32;
     /// `(vmspace, *const MapRequest)` -> address. MANAGE.
     VmspaceMmap = 33;

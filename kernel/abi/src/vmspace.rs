@@ -52,7 +52,8 @@ impl RegisterFrame {
 pub struct RunState {
     /// In: the registers to run with. Out: the registers at the event.
     pub registers: RegisterFrame,
-    /// In: nanoseconds from now until RUN returns with [`RUN_TIMEOUT`], or [`super::time::FOREVER`].
+    /// In: nanoseconds from now until RUN returns with [`RUN_TIMEOUT`], or [`super::time::FOREVER`]. Out: 0 once the user
+    /// has run, whatever ended it. So it must be set before every RUN: with 0 the next one returns at once with [`RUN_TIMEOUT`].
     pub timeout: u64,
     /// Out: why RUN returned, a `RUN_*` constant.
     pub reason: u32,
