@@ -2,7 +2,7 @@
 //!
 //! A fault takes a stamp, looks at the map under its lock for a moment, finds the page without a lock, and enters it under the
 //! pmap's lock if nothing was invalidated there since the stamp. It shares no lock with faults in other address
-//! spaces, and no memory is allocated for bookkeeping.
+//! spaces, and no memory is allocated for bookkeeping. One that is refused again and again goes on in `alone`.
 
 use super::around::{Neighbours, neighbours};
 use super::large;
@@ -12,6 +12,7 @@ use super::vmspace::{Vmspace, to_table};
 use super::vpage;
 use crate::debug::counters;
 use crate::pmap::{EnterError, Entry, Target};
+use core::ops::Range;
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
 use dragonet_abi::layout::PAGE_SIZE;
@@ -60,7 +61,7 @@ impl Access {
     }
 
     /// What a fault for it is counted as.
-    const fn counter(self) -> Counter {
+    pub(super) const fn counter(self) -> Counter {
         if self.execute {
             Counter::FaultFetch
         } else if self.write {
@@ -112,8 +113,8 @@ impl FaultError {
     }
 }
 
-/// Attempts that one fault makes.
-const ATTEMPTS: u32 = 64;
+/// Attempts that one fault makes before it keeps others from invalidating anything.
+pub(super) const ATTEMPTS: u32 = 64;
 
 /// Result of one attempt.
 pub(super) enum Attempt {
@@ -130,15 +131,21 @@ impl Vmspace {
     /// # Errors
     /// [`FaultError`].
     pub fn handle_fault(&self, address: u64, access: Access) -> Result<(), FaultError> {
-        self.resolve(address, access, Around::Yes)
+        self.resolve(address, access, Around::Yes, ATTEMPTS)
     }
 
-    /// [`Self::handle_fault`], with or without the neighbours.
-    pub(super) fn resolve(&self, address: u64, access: Access, around: Around) -> Result<(), FaultError> {
+    /// [`Self::handle_fault`], with or without the neighbours, with so many attempts before the last one.
+    pub(super) fn resolve(
+        &self,
+        address: u64,
+        access: Access,
+        around: Around,
+        attempts: u32,
+    ) -> Result<(), FaultError> {
         counters::count(access.counter());
         let page = address & !(PAGE_SIZE - 1);
         let mut outcome = Ok(());
-        for _ in 0..ATTEMPTS {
+        for _ in 0..attempts {
             outcome = match self.attempt(page, access, around) {
                 Ok(Attempt::Done(outcome)) => {
                     counters::count(outcome);
@@ -155,12 +162,14 @@ impl Vmspace {
             counters::count(Counter::FaultRetry);
             core::hint::spin_loop();
         }
-        // Somebody invalidates this page all the time: let the access fault again, after a chance to be preempted or killed.
-        counters::count(match outcome {
-            Ok(()) => Counter::FaultAbandoned,
-            Err(_) => Counter::FaultUnresolved,
-        });
-        outcome
+        match outcome {
+            // Somebody invalidates this page all the time.
+            Ok(()) => self.resolve_alone(page, access, || Some(())).map(|_| ()),
+            Err(error) => {
+                counters::count(Counter::FaultUnresolved);
+                Err(error)
+            }
+        }
     }
 
     fn attempt(&self, page: u64, access: Access, around: Around) -> Result<Attempt, FaultError> {
@@ -170,13 +179,27 @@ impl Vmspace {
             let entry = map.find(page).ok_or(FaultError::NotMapped)?;
             (entry.payload.clone(), entry.range())
         };
+        if region.role == Role::Ungrown {
+            self.grow_stack(page, access)?;
+            return Ok(Attempt::Again);
+        }
+        self.attempt_in(page, access, around, (&region, &entry), stamp)
+    }
+
+    /// An attempt of a fault that found this entry since `stamp`.
+    #[inline]
+    pub(super) fn attempt_in(
+        &self,
+        page: u64,
+        access: Access,
+        around: Around,
+        (region, entry): (&Region, &Range<u64>),
+        stamp: Stamp,
+    ) -> Result<Attempt, FaultError> {
         match region.role {
             Role::Memory | Role::Stack => {}
             Role::Guard => return Err(FaultError::Guard),
-            Role::Ungrown => {
-                self.grow_stack(page, access)?;
-                return Ok(Attempt::Again);
-            }
+            Role::Ungrown => return Ok(Attempt::Again),
         }
         let distance = page - entry.start;
         let protection = region.protection;
@@ -184,7 +207,7 @@ impl Vmspace {
             return Err(FaultError::Protection);
         }
         let neighbours = if around == Around::Yes && !access.write {
-            neighbours(&region, &entry, page)
+            neighbours(region, entry, page)
         } else {
             Neighbours::new()
         };
@@ -204,12 +227,12 @@ impl Vmspace {
                 Protection::EXECUTE,
                 protection.contains(Protection::EXECUTE) && found.executable,
             );
-            return self.enter_page(page, &region, found.page, allowed, &neighbours, stamp);
+            return self.enter_page(page, region, found.page, allowed, &neighbours, stamp);
         }
         if let Some((pages, offset)) = region.own_pages() {
             let place = Place {
                 address: page,
-                region: &region,
+                region,
                 distance,
                 pages,
                 index: (offset + distance) / PAGE_SIZE,
@@ -217,11 +240,11 @@ impl Vmspace {
             };
             return self.attempt_own(&place, access, &neighbours);
         }
-        match large::page(&region, &entry, page) {
+        match large::page(region, entry, page) {
             Some((start, target)) => self.enter(start, target, &[], stamp, Counter::FaultResident),
             None => {
                 let index = (region.offset + distance) / PAGE_SIZE;
-                self.enter_page(page, &region, index, protection, &neighbours, stamp)
+                self.enter_page(page, region, index, protection, &neighbours, stamp)
             }
         }
     }

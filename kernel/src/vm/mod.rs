@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 mod advice;
+mod alone;
 mod around;
 #[allow(unsafe_code)]
 pub mod copy;

@@ -3,8 +3,9 @@
 
 use super::fault::Access;
 use super::vmspace::Vmspace;
+use crate::debug::counters;
 use dragonet_abi::Errno;
-use dragonet_abi::layout::{USER_END, USER_START};
+use dragonet_abi::layout::{PAGE_SIZE, USER_END, USER_START};
 
 impl Vmspace {
     /// Reads from `address` on and returns how much, short at the first page that cannot be read.
@@ -61,10 +62,12 @@ impl Vmspace {
             }
             self.handle_fault(address, access)?;
         }
+        counters::count(access.counter());
         // Device memory is mapped but never copied.
-        Err(Errno::EFAULT)
+        self.resolve_alone(address & !(PAGE_SIZE - 1), access, || copy(address))?
+            .ok_or(Errno::EFAULT)
     }
 }
 
-/// Faults after which a page is taken for one that cannot be copied.
-const ATTEMPTS: u32 = 1000;
+/// Faults that a copy of one page makes before it keeps others from invalidating anything.
+const ATTEMPTS: u32 = 16;

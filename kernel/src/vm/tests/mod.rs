@@ -2,6 +2,7 @@
 //! [`Vmspace::read`] and [`Vmspace::write`], or, where TLBs matter, through the MMU with the vmspace loaded.
 
 mod advice;
+mod alone;
 mod arguments;
 mod around;
 mod counted;
@@ -246,6 +247,14 @@ pub const TESTS: &[Test] = &[
     Test {
         name: "vm::vpagetable_invalidation_and_roots",
         run: vpagetable::invalidation,
+    },
+    Test {
+        name: "vm::a_fault_alone_does_what_any_fault_does",
+        run: alone::alike,
+    },
+    Test {
+        name: "vm::faults_get_on_in_a_storm_of_invalidations",
+        run: alone::storm,
     },
     Test {
         name: "vm::a_fault_flushes_nothing_and_an_idle_space_gets_no_ipi",
