@@ -108,6 +108,8 @@ syscalls! {
     VmspaceFork = 40;
     /// `(vmspace, address, length, inheritance)` -> 0. MANAGE.
     VmspaceMinherit = 41;
+    /// `(process, position, *mut VmspaceInfo)` -> position to go on at. Totals of one of the vmspaces that the process has created and has a handle of, from position 0 on; several handles of one show it several times. ENOENT behind the last. MANAGE.
+    VmspaceList = 42;
 
     /// `(*const u32, expected, timeout)` -> 0 when woken. EBUSY if the word differs, ETIMEDOUT, EINTR. Any shared mapping of the word will do.
     UmtxSleep = 50;

@@ -106,6 +106,24 @@ pub struct EntryInfo {
     pub mapped_pages: u64,
 }
 
+/// What `vmspace_list` tells of a vmspace that a process has created. What changes meanwhile is counted as it was or as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VmspaceInfo {
+    /// Its number, by whatever handle it was found; no other vmspace ever has the same.
+    pub id: u64,
+    /// Threads that run in it now.
+    pub running: u64,
+    /// Mappings.
+    pub mappings: u64,
+    /// Bytes that are mapped.
+    pub mapped_bytes: u64,
+    /// Pages that have a translation now, so that accesses to them do not fault.
+    pub resident_pages: u64,
+    /// Pages that its page table takes.
+    pub table_pages: u64,
+}
+
 /// How a mapping is backed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]

@@ -121,6 +121,11 @@ impl Pmap {
         })
     }
 
+    /// A number that no other page table ever has.
+    pub fn id(&self) -> u64 {
+        self.space.id()
+    }
+
     /// Physical address of the root table.
     pub fn root(&self) -> PhysAddr {
         self.root

@@ -171,6 +171,21 @@ pub fn entries(call: &Call) -> Result<u64, Errno> {
     Ok(rows.len() as u64)
 }
 
+/// `vmspace_list(process, position, *mut VmspaceInfo)`.
+pub fn list(call: &Call) -> Result<u64, Errno> {
+    let process = call.process_object(0, Rights::MANAGE)?;
+    let (next, guest) = process
+        .guest_vmspace_from(call.argument(1))
+        .ok_or(Errno::ENOENT)?;
+    let goes_on = || {
+        sched::offer();
+        !call.thread.must_go()
+    };
+    let info = guest.information(goes_on).ok_or(Errno::EINTR)?;
+    copy::write(call.argument(2), &info)?;
+    Ok(next)
+}
+
 /// `vmspace_fork(source, target)`.
 pub fn fork(call: &Call) -> Result<u64, Errno> {
     let source = vmspace_object(call, Rights::READ | Rights::MANAGE)?;

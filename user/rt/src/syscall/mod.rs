@@ -34,6 +34,7 @@ pub use raw::{call, call_number, null};
 pub use system::{boot_module, counters_read, log_read, log_write, power, system_info};
 pub use thread::{thread_control, thread_create, thread_exit, thread_wait, thread_yield};
 pub use vmspace::{
-    vmspace_create, vmspace_ctl_run, vmspace_destroy, vmspace_entries, vmspace_fork, vmspace_mcontrol,
-    vmspace_minherit, vmspace_mmap, vmspace_mprotect, vmspace_munmap, vmspace_pread, vmspace_pwrite,
+    vmspace_create, vmspace_ctl_run, vmspace_destroy, vmspace_entries, vmspace_fork, vmspace_list,
+    vmspace_mcontrol, vmspace_minherit, vmspace_mmap, vmspace_mprotect, vmspace_munmap, vmspace_pread,
+    vmspace_pwrite,
 };
