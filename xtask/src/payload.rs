@@ -41,6 +41,8 @@ pub struct Extras {
     pub leave_out: Vec<String>,
     /// Boot the kernel that checks the boot protocol; whether it must find a framebuffer.
     pub conformance: Option<bool>,
+    /// The kernel makes VM entries that fail, on purpose: Bochs may say so in its log.
+    pub failing_entries: bool,
 }
 
 impl Payload {

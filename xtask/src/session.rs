@@ -206,7 +206,7 @@ pub fn run(
     console.feed(&wire.read());
     console.finish();
     report.push_str(&backtraces(&console, symbols));
-    let end = judge(end, machine, &prepared, &text, &mut running, &mut report);
+    let end = judge(end, machine, extras, &prepared, &text, &mut running, &mut report);
     Ok(Outcome {
         end,
         serial: console.text().to_owned(),
@@ -268,6 +268,7 @@ fn follow(
 fn judge(
     end: End,
     machine: &Machine,
+    extras: &Extras,
     prepared: &Prepared,
     ran: &str,
     running: &mut Running,
@@ -277,7 +278,7 @@ fn judge(
     let log = std::fs::read(prepared.file("bochs.log")).unwrap_or_default();
     let log = String::from_utf8_lossy(&log);
     let complaints = if machine.emulator == Emulator::Bochs {
-        bochs::complaints(&log)
+        bochs::complaints(&log, extras.failing_entries)
     } else {
         Vec::new()
     };

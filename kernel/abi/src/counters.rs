@@ -194,10 +194,40 @@ counters! {
         RunTimeout = "run_timeouts";
         /// RUN ended because its vmspace was destroyed.
         RunDestroyed = "runs_destroyed";
-        /// Exits of guests.
+    }
+    /// Why guests left for the host.
+    GuestExits = "guest exits by reason" {
+        /// All of them.
         GuestExit = "guest_exits";
-        /// Exits because the nested page table had no translation.
-        NestedFault = "nested_faults";
+        /// An exception in the guest.
+        ExitException = "exit_exceptions";
+        /// An interrupt of the host, or an NMI or a machine check.
+        ExitInterrupt = "exit_interrupts";
+        /// `VMCALL`: a system call of the vkernel.
+        ExitHostCall = "exit_host_calls";
+        /// `CPUID`.
+        ExitCpuid = "exit_cpuid";
+        /// The nested page table had no translation, or one that allows less.
+        ExitNestedFault = "exit_nested_faults";
+        /// An instruction that the guest may not use and that exits before its privilege is checked.
+        ExitInstruction = "exit_instructions";
+        /// One that ended the guest's process: an entry that failed, or what nothing foresees.
+        ExitFatal = "exit_fatal";
+    }
+    /// What guests cost the host.
+    Guests = "guests" {
+        /// Fields of a VMCS that were read.
+        VmcsRead = "vmcs_reads";
+        /// Fields of a VMCS that were written: the guest's registers, CR3 and segment bases.
+        VmcsWriteRegister = "vmcs_writes_registers";
+        /// All others.
+        VmcsWriteOther = "vmcs_writes_other";
+        /// A VMCS came to a CPU where it was not before.
+        VmcsMove = "vmcs_moves";
+        /// Flushes of all that comes from a nested page table (INVEPT).
+        FlushNested = "flush_nested";
+        /// Flushes of linear addresses of a guest, all or one (INVVPID).
+        FlushGuest = "flush_guest";
     }
 }
 

@@ -14,7 +14,9 @@ const OPEN: u64 = 0;
 const CLOSED: u64 = 1;
 
 impl<W: Word> Gate<W> {
-    pub(crate) fn new() -> Self {
+    /// Open.
+    #[must_use]
+    pub fn new() -> Self {
         Gate(W::new(OPEN))
     }
 
@@ -30,5 +32,11 @@ impl<W: Word> Gate<W> {
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.0.load(Ordering::SeqCst) != OPEN
+    }
+}
+
+impl<W: Word> Default for Gate<W> {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -78,7 +78,8 @@ impl Machine for Hardware<'_> {
             Event::RootKept | Event::RootFlushed => counters::count(Counter::PcidMiss),
             Event::TagEvicted => counters::count(Counter::PcidEviction),
             Event::AnsweredEarly => counters::count(Counter::EarlyAcknowledgement),
-            Event::NestedFlushed | Event::GuestFlushed => {}
+            Event::NestedFlushed => counters::count(Counter::FlushNested),
+            Event::GuestFlushed => counters::count(Counter::FlushGuest),
         }
     }
 }

@@ -94,6 +94,15 @@ pub enum View {
     Nested,
 }
 
+/// What the CPU can do with a nested table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NestedKind {
+    /// It sets accessed and dirty bits.
+    pub accessed_dirty: bool,
+    /// It takes pages of 2 MiB.
+    pub large_pages: bool,
+}
+
 /// The right to enter what is found from now on, unless it is invalidated meanwhile: a point in time, and the table to enter it in.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim {
@@ -107,6 +116,8 @@ pub struct Table {
     root: PhysAddr,
     /// Root slots that are its own; the rest is the kernel's half.
     slots: usize,
+    /// Level of the largest pages that the CPU takes in it.
+    largest_page: u8,
     /// Who uses translations, and how often some were taken away.
     space: Space<AtomicU64>,
     /// Resident pages and table pages; changed under the pmap's lock where it is held anyway.
@@ -115,11 +126,12 @@ pub struct Table {
 }
 
 impl Table {
-    fn new(format: &'static Format, slots: usize) -> Result<Self, Errno> {
+    fn new(format: &'static Format, slots: usize, largest_page: u8) -> Result<Self, Errno> {
         Ok(Table {
             format,
             root: frame::allocate_zeroed()?.into_address(),
             slots,
+            largest_page,
             space: Space::new(NEXT_SPACE.fetch_add(1, Ordering::Relaxed)),
             resident: AtomicU64::new(0),
             tables: AtomicU64::new(1),
@@ -221,7 +233,7 @@ impl Pmap {
     /// # Errors
     /// ENOMEM.
     pub fn new() -> Result<Self, Errno> {
-        let regular = Table::new(&X86_64, KERNEL_SLOTS)?;
+        let regular = Table::new(&X86_64, KERNEL_SLOTS, 2)?;
         // SAFETY: both are page tables; this one is not in use, and the kernel's root entries never change after boot.
         let (ours, kernel) = unsafe {
             (
@@ -244,10 +256,16 @@ impl Pmap {
     ///
     /// # Errors
     /// ENOMEM.
-    pub fn make_nested(&self, accessed_dirty: bool) -> Result<&Table, Errno> {
-        let slots = page_table::ENTRIES;
+    pub fn make_nested(&self, kind: NestedKind) -> Result<&Table, Errno> {
+        let largest_page = if kind.large_pages { 2 } else { 1 };
+        let format = ept_format(kind.accessed_dirty);
         self.nested
-            .try_call_once(|| Table::new(ept_format(accessed_dirty), slots))
+            .try_call_once(|| Table::new(format, page_table::ENTRIES, largest_page))
+    }
+
+    /// Level of the largest pages that can be entered.
+    pub fn largest_page(&self, view: View) -> u8 {
+        self.of(view).largest_page
     }
 
     /// The nested table, if there is one.

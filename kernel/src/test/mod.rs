@@ -25,6 +25,7 @@ const GROUPS: &[&[Test]] = &[
     crate::vm::tests::TESTS,
     crate::sched::TESTS,
     crate::proc::TESTS,
+    crate::vmm::TESTS,
 ];
 
 /// Starts the tests whose names contain the filter of the command line, in a thread of their own.
@@ -34,13 +35,14 @@ pub fn start(_filter: &str) {
 
 fn run() {
     let filter = boot::option("test").unwrap_or("all");
-    let mut crashes = crate::arch::tests::CRASHES
+    let mut alone = crate::arch::tests::CRASHES
         .iter()
-        .chain(crate::sync::tests::CRASHES);
-    if let Some(crash) = crashes.find(|crash| crash.name == filter) {
+        .chain(crate::sync::tests::CRASHES)
+        .chain(crate::vmm::ALONE);
+    if let Some(test) = alone.find(|test| test.name == filter) {
         // It ends the kernel, or tells by its result what failed.
-        let result = (crash.run)();
-        log::info!("{} came back: {result:?}", crash.name);
+        let result = (test.run)();
+        log::info!("{} came back: {result:?}", test.name);
         power::exit_status(u8::from(result.is_err()));
     }
     let (mut passed, mut failed) = (0, 0);

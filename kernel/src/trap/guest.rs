@@ -87,7 +87,6 @@ impl Surroundings for Around<'_> {
     }
 
     fn provide(&mut self, guest: &mut Guest, fault: &NestedFault) -> Provision {
-        counters::count(Counter::NestedFault);
         match guest.vmspace().handle_nested_fault(fault.address, fault.access) {
             Ok(()) => Provision::Done,
             Err(FaultError::OutOfMemory) => Provision::NoMemory,

@@ -233,7 +233,8 @@ impl Vmspace {
             };
             return self.attempt_own(&place, access, &neighbours);
         }
-        match large::page(&region, &entry, page) {
+        let large = large::page(&region, &entry, page);
+        match large.filter(|(_, target)| target.level <= self.pmap().largest_page(view)) {
             Some((start, target)) => self.enter(start, target, &[], claim, Counter::FaultResident),
             None => {
                 let index = (region.offset + distance) / PAGE_SIZE;

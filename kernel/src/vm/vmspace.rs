@@ -10,7 +10,7 @@ use super::region::{Overlay, Region, Role, charged, charged_within};
 use super::reserve::{self, MOST_PARTS};
 use super::{VMSPACES, fault::FaultError};
 use crate::mm::{self, Account, Charge};
-use crate::pmap::{Cause, Pmap, RemovedTables, Table};
+use crate::pmap::{Cause, NestedKind, Pmap, RemovedTables, Table};
 use crate::sync::{Rank, SpinLock};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -119,8 +119,8 @@ impl Vmspace {
     ///
     /// # Errors
     /// ENOMEM.
-    pub fn make_nested(&self, accessed_dirty: bool) -> Result<(), Errno> {
-        self.pmap.make_nested(accessed_dirty).map(|_| ())
+    pub fn make_nested(&self, kind: NestedKind) -> Result<(), Errno> {
+        self.pmap.make_nested(kind).map(|_| ())
     }
 
     /// The nested page table, if it has one.

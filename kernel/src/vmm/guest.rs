@@ -1,8 +1,8 @@
 //! A thread in guest mode.
 
+use super::Exit;
 use super::process::{GuestProcess, Membership};
 use super::vmx::{Context, Vcpu};
-use super::{Exit, GUEST_PHYSICAL_LIMIT};
 use crate::arch::irq::IrqGuard;
 use crate::arch::segments;
 use crate::arch::trap::TrapFrame;
@@ -44,7 +44,7 @@ pub struct Guest {
 /// # Errors
 /// EINVAL if CR3 cannot have it, or it lies beyond guest-physical memory. What is in it is the guest's affair.
 pub fn check_root(root: u64) -> Result<(), Errno> {
-    if root != 0 && root.is_multiple_of(PAGE_SIZE) && root < GUEST_PHYSICAL_LIMIT {
+    if root != 0 && root.is_multiple_of(PAGE_SIZE) && root < super::vmx::physical_end() {
         Ok(())
     } else {
         Err(Errno::EINVAL)
@@ -64,9 +64,9 @@ impl Guest {
         root: u64,
     ) -> Result<Box<Self>, Errno> {
         check_root(root)?;
-        let accessed_dirty = super::vmx::turn_on()?;
+        let kind = super::vmx::turn_on()?;
         if role == Role::Master {
-            vmspace.make_nested(accessed_dirty)?;
+            vmspace.make_nested(kind)?;
         }
         let membership = process.join(role)?;
         let nested = vmspace.nested().ok_or(Errno::ENOENT)?;

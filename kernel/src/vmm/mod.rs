@@ -19,7 +19,4 @@ pub use exit::{Exit, NestedFault};
 pub use guest::{Guest, User, check_root};
 pub use guest_mode::Role;
 pub use process::{GuestProcess, new_guest_process};
-pub use vmx::{registers_of_cpu, support};
-
-/// Guest-physical addresses end here: at the end of a program's addresses, or of the CPU's if that is lower.
-const GUEST_PHYSICAL_LIMIT: u64 = dragonet_abi::vmm::GUEST_PHYSICAL_END;
+pub use vmx::{ALONE, TESTS, registers_of_cpu, support};

@@ -65,6 +65,8 @@ pub struct Scenario {
     pub append: &'static str,
     /// Boot modules that are left out.
     pub without: &'static [&'static str],
+    /// Whether VM entries fail on purpose, on which Bochs remarks in its log.
+    pub failing_entries: bool,
     /// The status the machine must report.
     pub status: u8,
     /// Texts that the serial output must contain, in this order.
@@ -94,6 +96,7 @@ pub const fn qemu(name: &'static str) -> Scenario {
         exec: None,
         append: "",
         without: &[],
+        failing_entries: false,
         status: 0,
         contains: &[],
         lacks: &[],
@@ -182,6 +185,14 @@ impl Scenario {
     /// Without these boot modules.
     pub const fn without(self, without: &'static [&'static str]) -> Self {
         Self { without, ..self }
+    }
+
+    /// With VM entries that fail on purpose.
+    pub const fn failing_entries(self) -> Self {
+        Self {
+            failing_entries: true,
+            ..self
+        }
     }
 
     /// Must report this status.

@@ -27,6 +27,15 @@ const KILLING: &str = "\
     vkernel -n 2 -m 32M -c '/bin/work 9999 2' & sleep 1; kill %2; wait %2; echo killed $?; jobs; vmstat; \
     wait %1; echo survivor $?";
 
+/// Threads in guest mode.
+const GUESTS: &str = "vmm; vmm-hello; vmm-smp -n 6";
+const GUESTS_PASS: &[&str] = &[
+    "guest mode: VMX with EPT",
+    "hello from VMX non-root mode",
+    PASSED,
+    PASSED,
+];
+
 /// All scenarios, a line or two for each.
 #[rustfmt::skip]
 pub const ALL: &[Scenario] = &[
@@ -43,6 +52,21 @@ pub const ALL: &[Scenario] = &[
     qemu("hello-usb-uefi").boot(Boot::UefiUsb).exec(HELLO).prints(GREETING),
     qemu("hello-cd-uefi").boot(Boot::UefiCd).exec(HELLO).prints(GREETING),
     qemu("kernel-tests").smp(4).append("test=all").prints(&[PASSED]),
+
+    // Guest mode: on every kind of CPU that has it, and why not on those that have not.
+    bochs("guests-skylake").exec(GUESTS).prints(GUESTS_PASS),
+    bochs("guests-icelake").cpu("corei7_icelake_u").exec(GUESTS).prints(GUESTS_PASS),
+    bochs("guests-haswell").cpu("corei7_haswell_4770").exec(GUESTS).prints(GUESTS_PASS),
+    bochs("guests-sandy-bridge").cpu("corei7_sandy_bridge_2600k").exec(GUESTS).prints(GUESTS_PASS),
+    bochs("guests-lynnfield").cpu("corei5_lynnfield_750").smp(4).exec(GUESTS).prints(GUESTS_PASS),
+    bochs("guests-none-without-ept").cpu("core2_penryn_t9600").exec(GUESTS).status(69)
+        .prints(&["no guest mode: the CPU has no extended page tables (EPT)", "vmm-hello: this machine has no guest mode"]),
+    qemu("guests-none-without-vmx").exec(GUESTS).status(69)
+        .prints(&["no guest mode: the CPU has no VMX", "vmm-hello: this machine has no guest mode"]),
+    bochs("vmx-checker").smp(1).append("test=vmm::checker_and_cpu_agree").failing_entries()
+        .prints(&["ways to break a VMCS", "came back: Ok"]),
+    bochs("vmx-checker-lynnfield").cpu("corei5_lynnfield_750").smp(1).append("test=vmm::checker_and_cpu_agree").failing_entries()
+        .prints(&["ways to break a VMCS", "came back: Ok"]),
 
     // Broken rules on locks are caught where they are broken.
     qemu("lock-order-broken").append("test=crash::lock_order").status(101)

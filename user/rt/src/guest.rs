@@ -60,6 +60,12 @@ impl IdentityMap {
         self.tables.address()
     }
 
+    /// The first entry of the root table, through which all that it maps is reached: for tables that map something else beside it.
+    #[must_use]
+    pub fn first_entry(&self) -> u64 {
+        (self.tables.address() + PAGE_SIZE) | ALLOW
+    }
+
     /// Runs `action` in guest mode: as master, or joining the guest that another thread of the process is master of.
     ///
     /// # Errors

@@ -115,6 +115,7 @@ fn boot(scenario: &Scenario, built: &Built, limit: Duration, log: &Path) -> Resu
             Kernel::Conformance { framebuffer } => Some(framebuffer),
         },
         leave_out: scenario.without.iter().map(|&name| name.to_owned()).collect(),
+        failing_entries: scenario.failing_entries,
     };
     let sink = File::create(log).with_context(|| format!("could not write {}", log.display()))?;
     session::run(

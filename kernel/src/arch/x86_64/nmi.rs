@@ -4,7 +4,7 @@
 //! its CPU's [`Report`], and the CPU that asked prints them.
 
 use super::trap::TrapFrame;
-use super::{apic, clock, cpu, power};
+use super::{apic, clock, cpu, irq, power, vmx};
 use crate::debug::backtrace;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -102,6 +102,9 @@ pub(super) fn handle(frame: &TrapFrame) {
         UNEXPLAINED.fetch_add(1, Ordering::Relaxed);
         return;
     }
+    if request & STOP != 0 {
+        leave_vmx();
+    }
     REPORTS[index].fill(frame);
     if request & STOP != 0 {
         // The return that would end the blocking of NMIs never comes: the CPU is out of reach from here on.
@@ -141,7 +144,16 @@ pub fn look_at(index: usize) -> Option<&'static Report> {
     wait_until(|| report_of(index).is_some()).then(|| &REPORTS[index])
 }
 
-/// Stops every other CPU for good, with a limit on the waiting. Only the first call does anything.
+/// A CPU in VMX operation ignores INIT and keeps VMCSs in its caches (SDM 3C 24.8), so it leaves before a reset or the end. An NMI may come between
+/// any two instructions, so also between VMXON and the note of it; then VMX stays on, on a CPU that has no guests.
+fn leave_vmx() {
+    // SAFETY: called with interrupts off, on a CPU that never turns them on again.
+    let irqs = unsafe { irq::IrqsOff::assume() };
+    vmx::turn_off(&irqs);
+}
+
+/// Stops every other CPU for good, with a limit on the waiting, and ends the use of VMX on all of them and here. Only the
+/// first call does anything. Interrupts are off here and stay off.
 pub fn stop_others() {
     static STOPPED: AtomicBool = AtomicBool::new(false);
     if !apic::is_ready() || STOPPED.swap(true, Ordering::AcqRel) {
@@ -151,6 +163,7 @@ pub fn stop_others() {
     let others = || cpu::all().filter(|other| other.index != own && other.is_online());
     others().for_each(|other| request(other.index, STOP));
     wait_until(|| others().all(|other| report_of(other.index).is_some()));
+    leave_vmx();
 }
 
 /// What a stopped CPU was doing. None if it runs or did not answer.

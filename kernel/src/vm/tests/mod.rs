@@ -292,7 +292,7 @@ macro_rules! demand {
 use demand;
 
 /// Runs a test and then looks whether every frame, vmspace and object has come back.
-fn accounted(test: impl FnOnce() -> Result<(), &'static str>) -> Result<(), &'static str> {
+pub(crate) fn accounted(test: impl FnOnce() -> Result<(), &'static str>) -> Result<(), &'static str> {
     // Made when it is first needed, and never freed.
     let _nothing = MemoryObject::nothing();
     let live = super::live_counts();
@@ -302,12 +302,12 @@ fn accounted(test: impl FnOnce() -> Result<(), &'static str>) -> Result<(), &'st
     crate::mm::tests::free_frames_settle_at(free)
 }
 
-fn space() -> Result<Arc<Vmspace>, &'static str> {
+pub(crate) fn space() -> Result<Arc<Vmspace>, &'static str> {
     Vmspace::new().map_err(|_| "no vmspace")
 }
 
 /// Arguments for anonymous private memory at a fixed address.
-fn anonymous(address: u64, pages: u64) -> MapArguments {
+pub(crate) fn anonymous(address: u64, pages: u64) -> MapArguments {
     MapArguments {
         address,
         length: pages * PAGE,
@@ -328,7 +328,7 @@ fn of_object(address: u64, pages: u64, object: &Arc<MemoryObject>, flags: MapFla
     }
 }
 
-fn map(space: &Vmspace, arguments: &MapArguments) -> Result<u64, &'static str> {
+pub(crate) fn map(space: &Vmspace, arguments: &MapArguments) -> Result<u64, &'static str> {
     space.map(arguments).map_err(|errno| {
         log::error!("map: {errno}");
         "a mapping was refused"
@@ -341,6 +341,6 @@ fn read(space: &Vmspace, address: u64) -> Option<u64> {
     (count == 8).then(|| u64::from_le_bytes(bytes))
 }
 
-fn write(space: &Vmspace, address: u64, value: u64) -> bool {
+pub(crate) fn write(space: &Vmspace, address: u64, value: u64) -> bool {
     space.write(address, &value.to_le_bytes()) == Ok(8)
 }

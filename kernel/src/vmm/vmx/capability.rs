@@ -5,7 +5,7 @@ use crate::arch::vmx::recorded;
 use crate::arch::vmx::tlb::{self, Kinds};
 use core::fmt;
 use dragonet_abi::Errno;
-use dragonet_abi::vmm::VmxRegisters;
+use dragonet_abi::vmm::{GUEST_PHYSICAL_END, VmxRegisters};
 use spin::Once;
 use vmx_model::Msr;
 use vmx_model::capability::{Capabilities, Invept, Invvpid, Refusal, Refusals, Support};
@@ -58,9 +58,7 @@ fn find_out() -> Result<Machine, Unsupported> {
         one_tag: support
             .invvpid
             .is_some_and(|types| types.has(Invvpid::SingleContext)),
-        one_address: support
-            .invvpid
-            .is_some_and(|types| types.has(Invvpid::Address)),
+        one_address: support.invvpid.is_some_and(|types| types.has(Invvpid::Address)),
     });
     let features = cpu::features();
     Ok(Machine {
@@ -77,6 +75,14 @@ impl fmt::Display for Unsupported {
             Unsupported::Insufficient(refusals) => write!(f, "{refusals}"),
             Unsupported::Differs(index) => write!(f, "CPU {index} differs from CPU 0"),
         }
+    }
+}
+
+/// Where guest-physical addresses end: nested tables and the CPU's own addresses both set a limit.
+pub fn physical_end() -> u64 {
+    match support() {
+        Ok(machine) => GUEST_PHYSICAL_END.min(1 << machine.capabilities.cpu().physical_bits.min(63)),
+        Err(_) => GUEST_PHYSICAL_END,
     }
 }
 

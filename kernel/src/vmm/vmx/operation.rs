@@ -8,6 +8,7 @@ use crate::arch::irq::IrqGuard;
 use crate::arch::vmx::{self, recorded};
 use crate::arch::{clock, cpu};
 use crate::mm::frame::{self, Frame};
+use crate::pmap::NestedKind;
 use crate::sched;
 use core::sync::atomic::AtomicU64;
 use dragonet_abi::Errno;
@@ -23,12 +24,15 @@ const INTERVAL: u64 = 200_000;
 /// Priority of the threads that change CPUs: above all programs, so that they come soon.
 const PRIORITY: u8 = 31;
 
-/// Turns guest mode on, if it is not; true if nested tables have accessed and dirty bits.
+/// Turns guest mode on, if it is not, and says what nested tables can be.
 ///
 /// # Errors
 /// ENODEV if the machine has none; ENOMEM.
-pub fn turn_on() -> Result<bool, Errno> {
-    turn_on_everywhere().map(|machine| machine.support.accessed_dirty)
+pub fn turn_on() -> Result<NestedKind, Errno> {
+    turn_on_everywhere().map(|machine| NestedKind {
+        accessed_dirty: machine.support.accessed_dirty,
+        large_pages: machine.support.pages_2m,
+    })
 }
 
 /// Turns VMX on on every CPU, if it is not.

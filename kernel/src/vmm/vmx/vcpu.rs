@@ -1,20 +1,17 @@
 //! One thread's virtual CPU: entering it, and what its exits mean.
 
 use super::capability::Machine;
-use super::dump;
-use super::operation;
 use super::state;
 use super::vmcs::Vmcs;
+use super::{dump, exits, operation};
 use crate::arch::fpu;
 use crate::arch::irq::IrqsOff;
 use crate::arch::trap::TrapFrame;
 use crate::arch::vmx::host::{self, CommonHostState, CpuHostState, ThreadHostState};
-use crate::arch::vmx::recorded::NativeCpuid;
 use crate::arch::vmx::{self, Current, GuestRegisters};
 use crate::debug::counters;
 use crate::pmap::{GuestBorder, Table};
-use crate::vm::Access;
-use crate::vmm::{Exit, NestedFault};
+use crate::vmm::Exit;
 use core::sync::atomic::AtomicU64;
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
@@ -24,15 +21,8 @@ use invalidation::{GuestEntry, Space};
 use vmx_model::Field;
 use vmx_model::controls::SecondaryControls;
 use vmx_model::cpuid;
-use vmx_model::exit::{EptViolation, Event, EventKind, ExitReason, Reason};
-
-const DEBUG: u8 = 1;
-const UNDEFINED_OPCODE: u8 = 6;
-const GENERAL_PROTECTION: u8 = 13;
-const PAGE_FAULT: u8 = 14;
-const MACHINE_CHECK: u8 = 18;
-/// RFLAGS.TF.
-const TRAP_FLAG: u64 = 1 << 8;
+use vmx_model::exit::ExitReason;
+use x86_64::VirtAddr;
 
 /// What an entry needs besides the registers in the frame.
 #[derive(Debug)]
@@ -110,6 +100,9 @@ impl Vcpu {
 
     /// Runs the guest with the registers in `frame` until its next exit, which leaves them there.
     pub fn enter(&mut self, irqs: &IrqsOff, frame: &mut TrapFrame, context: &Context<'_>) -> Exit {
+        if VirtAddr::try_new(frame.rip).is_err() {
+            return exits::bad_instruction_pointer();
+        }
         let Some(on) = vmx::on(irqs) else {
             log::error!("a guest without VMX");
             return Exit::Dead;
@@ -137,6 +130,7 @@ impl Vcpu {
             self.ready = true;
         }
         if loaded.moved {
+            counters::count(Counter::VmcsMove);
             self.cpu = CpuHostState::now(irqs);
             state::write_cpu(&vmcs, &self.cpu);
         }
@@ -166,11 +160,24 @@ impl Vcpu {
             host::check(irqs, &self.cpu, &self.known.host);
         }
         if entered.is_err() {
+            counters::count(Counter::ExitFatal);
             dump::entry_failed(&vmcs, self.machine);
             return Exit::Dead;
         }
         counters::count(Counter::GuestExit);
         self.after_exit(irqs, &vmcs, frame)
+    }
+
+    /// For tests: lets `action` do what it wants with the VMCS, which has been entered before, and with what is known of the host's
+    /// stack pointer in it. Whatever it changes it must put back.
+    pub(super) fn with_vmcs<R>(
+        &mut self,
+        irqs: &IrqsOff,
+        action: impl FnOnce(&Current<'_>, &mut u64, &Machine) -> R,
+    ) -> Option<R> {
+        let on = vmx::on(irqs)?;
+        let loaded = self.vmcs.load(irqs, &on).ok()?;
+        Some(action(&loaded.vmcs, &mut self.known.host_stack, self.machine))
     }
 
     /// Fields that are compared from now on.
@@ -233,8 +240,7 @@ impl Vcpu {
     fn after_exit(&mut self, irqs: &IrqsOff, vmcs: &Current<'_>, frame: &mut TrapFrame) -> Exit {
         let reason = ExitReason(vmcs.read(Field::ExitReason) as u32);
         if reason.is_entry_failure() {
-            dump::entry_refused(vmcs, self.machine, reason);
-            return Exit::Dead;
+            return exits::refused_entry(irqs, vmcs, self.machine, reason);
         }
         self.vmcs.note_launched();
         frame.rip = vmcs.read(Field::GuestRip);
@@ -243,115 +249,12 @@ impl Vcpu {
         self.known.instruction = frame.rip;
         self.known.stack = frame.rsp;
         self.known.flags = frame.rflags;
-        let exception = |vector| Exit::Exception {
-            vector,
-            error_code: 0,
-            address: 0,
-        };
-        let Some(basic) = reason.reason() else {
-            dump::unforeseen(vmcs, self.machine, reason);
-            return Exit::Dead;
-        };
-        match basic {
-            Reason::ExternalInterrupt => Exit::Resume,
-            Reason::ExceptionOrNmi => exception_exit(irqs, vmcs, frame),
-            Reason::Vmcall => Exit::HostCall(vmcs.read(Field::ExitInstructionLength)),
-            Reason::Cpuid => {
-                frame.rip = frame.rip.wrapping_add(vmcs.read(Field::ExitInstructionLength));
-                self.answer_cpuid(frame);
-                if frame.rflags & TRAP_FLAG != 0 {
-                    return exception(DEBUG);
-                }
-                Exit::Resume
-            }
-            Reason::EptViolation => nested_exit(vmcs),
-            // VMX instructions that are no call to the host (SDM 3C 26.1.2: they exit at any privilege level).
-            Reason::Vmclear
-            | Reason::Vmlaunch
-            | Reason::Vmptrld
-            | Reason::Vmptrst
-            | Reason::Vmread
-            | Reason::Vmresume
-            | Reason::Vmwrite
-            | Reason::Vmxoff
-            | Reason::Vmxon
-            | Reason::Invept
-            | Reason::Invvpid
-            | Reason::Vmfunc
-            | Reason::Getsec => exception(UNDEFINED_OPCODE),
-            // SGDT and the like: as if UMIP were on.
-            Reason::GdtrIdtrAccess | Reason::LdtrTrAccess => exception(GENERAL_PROTECTION),
-            _ => {
-                dump::unforeseen(vmcs, self.machine, reason);
-                Exit::Dead
-            }
-        }
-    }
-
-    fn answer_cpuid(&self, frame: &mut TrapFrame) {
-        let (leaf, subleaf) = (frame.rax as u32, frame.rcx as u32);
-        let answer = cpuid::answer(&NativeCpuid, &self.cpuid, leaf, subleaf);
-        frame.rax = u64::from(answer.eax);
-        frame.rbx = u64::from(answer.ebx);
-        frame.rcx = u64::from(answer.ecx);
-        frame.rdx = u64::from(answer.edx);
+        exits::exit(irqs, vmcs, self.machine, &self.cpuid, reason, frame)
     }
 }
 
 /// Writes a field that is the guest's register, its tag, or the host's state as it is now.
-fn write(vmcs: &Current<'_>, field: Field, value: u64) {
+pub(super) fn write(vmcs: &Current<'_>, field: Field, value: u64) {
     // SAFETY: none of them widens what the guest can reach: its memory is what the nested table gives, whatever its CR3 is.
     unsafe { vmcs.write(field, value) };
-}
-
-/// An exception in the guest, or an NMI for the host.
-fn exception_exit(irqs: &IrqsOff, vmcs: &Current<'_>, frame: &mut TrapFrame) -> Exit {
-    let Some(event) = Event::from_field(vmcs.read(Field::ExitInterruptionInfo) as u32) else {
-        return Exit::Resume;
-    };
-    match event.kind {
-        EventKind::Nmi => {
-            host::take_non_maskable_interrupt(irqs);
-            return Exit::Resume;
-        }
-        EventKind::HardwareException if event.vector == MACHINE_CHECK => {
-            host::take_machine_check(irqs);
-            return Exit::Resume;
-        }
-        // INT3, INTO, INT1: the exit comes instead of the instruction, but whoever handles the exception expects to find
-        // the instruction behind him (SDM 3A 6.15).
-        EventKind::SoftwareException | EventKind::PrivilegedSoftwareException => {
-            frame.rip = frame.rip.wrapping_add(vmcs.read(Field::ExitInstructionLength));
-        }
-        _ => {}
-    }
-    Exit::Exception {
-        vector: event.vector,
-        error_code: if event.has_error_code {
-            vmcs.read(Field::ExitInterruptionErrorCode)
-        } else {
-            0
-        },
-        address: if event.vector == PAGE_FAULT {
-            vmcs.read(Field::ExitQualification)
-        } else {
-            0
-        },
-    }
-}
-
-/// An access that the nested table does not translate.
-fn nested_exit(vmcs: &Current<'_>) -> Exit {
-    let violation = EptViolation(vmcs.read(Field::ExitQualification));
-    Exit::Nested(NestedFault {
-        address: vmcs.read(Field::GuestPhysicalAddress),
-        access: Access {
-            write: violation.is_write(),
-            execute: violation.is_fetch(),
-            user: true,
-        },
-        linear: violation
-            .has_linear_address()
-            .then(|| vmcs.read(Field::GuestLinearAddress)),
-    })
 }

@@ -11,3 +11,4 @@ pub mod table;
 pub use event::{Event, EventKind, Injection};
 pub use qualification::{ControlRegisterAccess, CrAccess, DebugException, EptViolation, IoAccess};
 pub use reason::{ExitReason, Reason};
+pub use table::{Action, ExitKind, of_event, of_reason};

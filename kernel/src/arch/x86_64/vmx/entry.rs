@@ -4,10 +4,12 @@
 //! the code around the entry. The guest's are kept in the thread's trap frame, so that whoever looks at a program's
 //! registers looks in one place.
 
+use super::super::cpu;
 use super::super::trap::TrapFrame;
 use super::instructions::Current;
 use core::arch::naked_asm;
 use core::mem::offset_of;
+use dragonet_abi::counters::Counter;
 use vmx_model::Field;
 
 /// What an entry takes and leaves.
@@ -35,14 +37,18 @@ pub struct EntryFailure;
 /// 1. The current VMCS has this CPU's host state, with [`exit_address`] as the host's instruction pointer.
 /// 2. The guest's state and controls confine it to memory and registers that are its own.
 pub unsafe fn enter(_vmcs: &Current<'_>, registers: GuestRegisters<'_>) -> Result<(), EntryFailure> {
+    let before = *registers.host_stack;
     // SAFETY: the caller's promises; the pointers are live for the call, and a VMCS is current.
     let failed = unsafe {
         cross(
             registers.frame,
-            registers.host_stack,
+            &raw mut *registers.host_stack,
             u64::from(registers.launched),
         )
     };
+    if *registers.host_stack != before {
+        cpu::add_events(Counter::VmcsWriteOther, 1);
+    }
     if failed == 0 { Ok(()) } else { Err(EntryFailure) }
 }
 

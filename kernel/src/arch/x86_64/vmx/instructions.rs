@@ -1,8 +1,10 @@
 //! VMX instructions, one function each. Whether one failed is read from the flags in the same assembly block (SDM 3C 31.2).
 
+use crate::arch::cpu;
 use crate::arch::irq::IrqsOff;
 use core::arch::asm;
 use core::marker::PhantomData;
+use dragonet_abi::counters::Counter;
 use vmx_model::Field;
 use x86_64::PhysAddr;
 use x86_64::registers::control::{Cr4, Cr4Flags};
@@ -147,6 +149,7 @@ impl Current<'_> {
             asm!("vmread {}, {}", "setna {}", out(reg) value, in(reg) u64::from(field.encoding()), out(reg_byte) failed,
                 options(nostack));
         }
+        cpu::add_events(Counter::VmcsRead, 1);
         (failed == 0).then_some(value)
     }
 
@@ -166,6 +169,20 @@ impl Current<'_> {
             asm!("vmwrite {}, {}", "setna {}", in(reg) u64::from(field.encoding()), in(reg) value, out(reg_byte) failed,
                 options(nostack));
         }
+        #[cfg(debug_assertions)]
+        super::write_counts::note(field);
+        cpu::add_events(
+            match field {
+                Field::GuestRip
+                | Field::GuestRsp
+                | Field::GuestRflags
+                | Field::GuestCr3
+                | Field::GuestFsBase
+                | Field::GuestGsBase => Counter::VmcsWriteRegister,
+                _ => Counter::VmcsWriteOther,
+            },
+            1,
+        );
         assert!(failed == 0, "VMWRITE of {field:?} failed");
     }
 }

@@ -12,7 +12,11 @@ pub mod host;
 mod instructions;
 pub mod recorded;
 pub mod tlb;
+#[cfg(debug_assertions)]
+mod write_counts;
 
 pub use cpu_state::{load, on, release, turn_off, turn_on};
 pub use entry::{GuestRegisters, enter, exit_address};
 pub use instructions::{Current, Failure, VmxOn};
+#[cfg(debug_assertions)]
+pub use write_counts::writes_of;

@@ -298,6 +298,7 @@ fn takers(fixture: &Fixture) -> Vec<Taker> {
     add(N::ProcessOpen, &[0, 1], 0, Some(object), system);
     add(N::VmspaceCreate, &[0], 0, Some(object), system);
     add(N::CountersRead, &[0, FOREVER, good, 8], 0, Some(object), system);
+    add(N::VmmInfo, &[0, 0, good], 0, Some(object), system);
     add(N::LogRead, &[0, 0, good, 1024], 0, Some(object), system);
     add(N::Power, &[0, 1, 99], 0, Some(object), system);
     add(N::BootModule, &[0, 0, good], 0, Some(object), system);

@@ -1,6 +1,6 @@
 //! `syscall-errors`: makes every wrong system call that can be thought of and checks that each gives the right errno.
 //!
-//! The cases are tables of plain numbers (`pointers`, `handles`, `arguments`, `forks`); `fixture` makes the objects and addresses
+//! The cases are tables of plain numbers (`pointers`, `handles`, `arguments`, `forks`, `guests`); `fixture` makes the objects and addresses
 //! that they need, `raw` makes the call. A case that the kernel lets through is a failure, not a crash of the test.
 #![no_std]
 #![no_main]
@@ -11,6 +11,7 @@ extern crate alloc;
 mod arguments;
 mod fixture;
 mod forks;
+mod guests;
 mod handles;
 mod pointers;
 mod raw;
@@ -95,6 +96,7 @@ fn main(arguments: Arguments) -> ExitCode {
     handles::add(&fixture, &mut cases);
     arguments::add(&fixture, &mut cases);
     forks::add(&fixture, &mut cases);
+    guests::add(&fixture, &mut cases);
 
     let filter = options.value('f').unwrap_or("");
     let mut checks = Checks::default();

@@ -12,6 +12,7 @@ use dragonet_abi::process::{ProcessInfo, WaitStatus};
 use dragonet_abi::system::SystemInfo;
 use dragonet_abi::time::FOREVER;
 use dragonet_abi::virtual_interrupt::InterruptFrame;
+use dragonet_abi::vmm::{GuestOptions, VMM_RUN, VmxRegisters};
 use dragonet_abi::vmspace::{EntryInfo, RunState, VMSPACE_CTL_RUN};
 use dragonet_abi::{Errno, SyscallNumber as N};
 
@@ -144,6 +145,15 @@ fn takers(fixture: &Fixture) -> Vec<Taker> {
         taker(N::CountersRead, &[system, FOREVER, 0, 8], 2, 64, true, 1),
         taker(N::LogWrite, &[3, 0, 16], 1, 16, false, 1),
         taker(N::LogRead, &[system, 0, 0, 1024], 2, 1024, true, 1),
+        taker(N::VmmInfo, &[system, 0, 0], 2, size_of::<VmxRegisters>(), true, 8),
+        taker(
+            N::VmmGuestCtl,
+            &[VMM_RUN, 0],
+            1,
+            size_of::<GuestOptions>(),
+            false,
+            8,
+        ),
         taker(N::SystemInfo, &[0], 0, size_of::<SystemInfo>(), true, 1),
     ]
 }
