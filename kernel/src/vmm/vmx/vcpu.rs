@@ -10,12 +10,13 @@ use crate::arch::trap::TrapFrame;
 use crate::arch::vmx::host::{self, CommonHostState, CpuHostState, ThreadHostState};
 use crate::arch::vmx::{self, Current, GuestRegisters};
 use crate::debug::counters;
-use crate::pmap::{self, Table};
+use crate::pmap::{GuestBorder, Table};
 use crate::vmm::Exit;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::AtomicU64;
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
 use dragonet_abi::vmm::MAX_GUEST_THREADS;
+use guest_mode::{Gate, cross};
 use invalidation::{GuestEntry, Space};
 use vmx_model::Field;
 use vmx_model::controls::SecondaryControls;
@@ -35,7 +36,7 @@ pub struct Context<'guest> {
     /// The guest's linear addresses.
     pub linear: &'guest Space<AtomicU64>,
     /// Closed: the guest must not be entered now.
-    pub gate: &'guest AtomicBool,
+    pub gate: &'guest Gate<AtomicU64>,
 }
 
 /// Fields whose value is known, because this wrote them or the last exit left them.
@@ -139,22 +140,22 @@ impl Vcpu {
             linear: context.linear,
             root: context.root,
         };
-        let tag = pmap::enter_guest(irqs, &entry, self.machine.identifiers);
-        // After this CPU's bit was set: whoever closed the gate before has seen the bit, or this sees the closed gate.
-        if context.gate.load(Ordering::SeqCst) {
-            pmap::leave_guest(irqs, &entry);
+        let border = GuestBorder::new(irqs, self.machine.identifiers);
+        let entered = cross(&border, &entry, context.gate, |tag| {
+            self.write_changed(irqs, &vmcs, frame, context, tag);
+            let registers = GuestRegisters {
+                frame,
+                host_stack: &mut self.known.host_stack,
+                launched: self.vmcs.is_launched(),
+            };
+            // SAFETY: host state and confinement are as `state` wrote them, and the host's changing part was just compared.
+            let entered = unsafe { vmx::enter(&vmcs, registers) };
+            host::restore_descriptor_table(irqs);
+            entered
+        });
+        let Some(entered) = entered else {
             return Exit::Resume;
-        }
-        self.write_changed(irqs, &vmcs, frame, context, tag);
-        let registers = GuestRegisters {
-            frame,
-            host_stack: &mut self.known.host_stack,
-            launched: self.vmcs.is_launched(),
         };
-        // SAFETY: host state and confinement are as `state` wrote them, and the host's changing part was just compared.
-        let entered = unsafe { vmx::enter(&vmcs, registers) };
-        host::restore_descriptor_table(irqs);
-        pmap::leave_guest(irqs, &entry);
         if cfg!(debug_assertions) {
             host::check(irqs, &self.cpu, &self.known.host);
         }
@@ -163,7 +164,6 @@ impl Vcpu {
             dump::entry_failed(&vmcs, self.machine);
             return Exit::Dead;
         }
-        self.vmcs.note_launched();
         counters::count(Counter::GuestExit);
         self.after_exit(irqs, &vmcs, frame)
     }
@@ -242,6 +242,7 @@ impl Vcpu {
         if reason.is_entry_failure() {
             return exits::refused_entry(irqs, vmcs, self.machine, reason);
         }
+        self.vmcs.note_launched();
         frame.rip = vmcs.read(Field::GuestRip);
         frame.rsp = vmcs.read(Field::GuestRsp);
         frame.rflags = vmcs.read(Field::GuestRflags);
