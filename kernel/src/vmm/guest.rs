@@ -2,7 +2,7 @@
 
 use super::process::{GuestProcess, Membership, Role};
 use super::vmx::{Context, Vcpu};
-use super::{Exit, GUEST_PHYSICAL_LIMIT};
+use super::{Exit, guest_physical_limit};
 use crate::arch::irq::IrqsOff;
 use crate::arch::segments;
 use crate::arch::trap::TrapFrame;
@@ -43,7 +43,7 @@ pub struct Guest {
 /// # Errors
 /// EINVAL if CR3 cannot have it, or it lies beyond guest-physical memory. What is in it is the guest's affair.
 pub fn check_root(root: u64) -> Result<(), Errno> {
-    if root != 0 && root.is_multiple_of(PAGE_SIZE) && root < GUEST_PHYSICAL_LIMIT {
+    if root != 0 && root.is_multiple_of(PAGE_SIZE) && root < guest_physical_limit() {
         Ok(())
     } else {
         Err(Errno::EINVAL)

@@ -20,4 +20,6 @@ pub use process::{GuestProcess, Role};
 pub use vmx::{registers_of_cpu, support};
 
 /// Guest-physical addresses end here: at the end of a program's addresses, or of the CPU's if that is lower.
-const GUEST_PHYSICAL_LIMIT: u64 = dragonet_abi::vmm::GUEST_PHYSICAL_END;
+fn guest_physical_limit() -> u64 {
+    dragonet_abi::vmm::GUEST_PHYSICAL_END.min(crate::mm::physical::address_limit())
+}
