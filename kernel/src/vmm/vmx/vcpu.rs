@@ -1,13 +1,13 @@
 //! One thread's virtual CPU: entering it, and what its exits mean.
 
-use super::dump;
 use super::capability::Machine;
+use super::dump;
 use super::operation;
 use super::state;
 use super::vmcs::Vmcs;
+use crate::arch::fpu;
 use crate::arch::irq::IrqsOff;
 use crate::arch::trap::TrapFrame;
-use crate::arch::fpu;
 use crate::arch::vmx::host::{self, CommonHostState, CpuHostState, ThreadHostState};
 use crate::arch::vmx::recorded::NativeCpuid;
 use crate::arch::vmx::{self, Current, GuestRegisters};
@@ -23,6 +23,7 @@ use invalidation::{GuestEntry, Space};
 use vmx_model::Field;
 use vmx_model::controls::SecondaryControls;
 use vmx_model::cpuid;
+use vmx_model::exit::table::{Action, of_reason};
 use vmx_model::exit::{EptViolation, Event, EventKind, ExitReason, Reason};
 
 const DEBUG: u8 = 1;
@@ -264,26 +265,15 @@ impl Vcpu {
                 Exit::Resume
             }
             Reason::EptViolation => nested_exit(vmcs),
-            // VMX instructions that are no call to the host (SDM 3C 26.1.2: they exit at any privilege level).
-            Reason::Vmclear
-            | Reason::Vmlaunch
-            | Reason::Vmptrld
-            | Reason::Vmptrst
-            | Reason::Vmread
-            | Reason::Vmresume
-            | Reason::Vmwrite
-            | Reason::Vmxoff
-            | Reason::Vmxon
-            | Reason::Invept
-            | Reason::Invvpid
-            | Reason::Vmfunc
-            | Reason::Getsec => exception(UNDEFINED_OPCODE),
-            // SGDT and the like: as if UMIP were on.
-            Reason::GdtrIdtrAccess | Reason::LdtrTrAccess => exception(GENERAL_PROTECTION),
-            _ => {
-                dump::unforeseen(vmcs, self.machine, reason);
-                Exit::Dead
-            }
+            // Instructions that exit although a user cannot have them.
+            _ => match of_reason(Some(basic)) {
+                Action::UndefinedOpcode => exception(UNDEFINED_OPCODE),
+                Action::GeneralProtection => exception(GENERAL_PROTECTION),
+                _ => {
+                    dump::unforeseen(vmcs, self.machine, reason);
+                    Exit::Dead
+                }
+            },
         }
     }
 
