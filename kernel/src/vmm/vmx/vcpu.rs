@@ -110,6 +110,14 @@ impl Vcpu {
 
     /// Runs the guest with the registers in `frame` until its next exit, which leaves them there.
     pub fn enter(&mut self, irqs: &IrqsOff, frame: &mut TrapFrame, context: &Context<'_>) -> Exit {
+        // An instruction that was skipped may have been the last before the hole: the next one is a fault, not a failed entry.
+        if !is_canonical(frame.rip) {
+            return Exit::Exception {
+                vector: GENERAL_PROTECTION,
+                error_code: 0,
+                address: 0,
+            };
+        }
         let Some(on) = vmx::on(irqs) else {
             log::error!("a guest without VMX");
             return Exit::Dead;
@@ -285,6 +293,11 @@ impl Vcpu {
         frame.rcx = u64::from(answer.ecx);
         frame.rdx = u64::from(answer.edx);
     }
+}
+
+/// True if bits 47 to 63 are equal.
+const fn is_canonical(address: u64) -> bool {
+    (address << 16) as i64 >> 16 == address as i64
 }
 
 /// Writes a field that is the guest's register, its tag, or the host's state as it is now.
