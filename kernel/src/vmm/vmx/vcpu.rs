@@ -247,7 +247,11 @@ impl Vcpu {
         }
         frame.rip = vmcs.read(Field::GuestRip);
         frame.rsp = vmcs.read(Field::GuestRsp);
+        let traced = frame.rflags & TRAP_FLAG != 0;
         frame.rflags = vmcs.read(Field::GuestRflags);
+        if traced || frame.rflags & TRAP_FLAG != 0 {
+            forget_trap(vmcs);
+        }
         self.known.instruction = frame.rip;
         self.known.stack = frame.rsp;
         self.known.flags = frame.rflags;
@@ -306,6 +310,12 @@ fn write(vmcs: &Current<'_>, field: Field, value: u64) {
     unsafe { vmcs.write(field, value) };
 }
 
+/// A single step that the exit left pending belongs to what was executed, not to whoever runs next here. The processor has cleared the
+/// field (SDM 3C 28.3.4); Bochs has not.
+fn forget_trap(vmcs: &Current<'_>) {
+    write(vmcs, Field::GuestPendingDebug, 0);
+}
+
 /// An exception in the guest, or an NMI for the host.
 fn exception_exit(irqs: &IrqsOff, vmcs: &Current<'_>, frame: &mut TrapFrame) -> Exit {
     let Some(event) = Event::from_field(vmcs.read(Field::ExitInterruptionInfo) as u32) else {
@@ -320,6 +330,8 @@ fn exception_exit(irqs: &IrqsOff, vmcs: &Current<'_>, frame: &mut TrapFrame) -> 
             host::take_machine_check(irqs);
             return Exit::Resume;
         }
+        // An instruction that has ended tracing.
+        EventKind::HardwareException if event.vector == DEBUG => forget_trap(vmcs),
         // INT3, INTO, INT1: the exit comes instead of the instruction, but whoever handles the exception expects to find
         // the instruction behind him (SDM 3A 6.15).
         EventKind::SoftwareException | EventKind::PrivilegedSoftwareException => {
