@@ -85,14 +85,19 @@ impl Guest {
             Some(user) => (user.root, user.bases),
             None => (self.root, segments::user_bases()),
         };
-        let context = Context {
+        let mut context = Context {
             root,
             bases,
+            user: self.user.is_some(),
             nested: nested.space(),
             linear: guest.linear(),
             gate: guest.gate(),
         };
-        self.vcpu.enter(irqs, frame, &context)
+        let exit = self.vcpu.enter(irqs, frame, &mut context);
+        if let Some(user) = &mut self.user {
+            user.bases = context.bases;
+        }
+        exit
     }
 
     /// What the guest threads of the process share.

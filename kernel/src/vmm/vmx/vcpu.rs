@@ -39,8 +39,10 @@ const TRAP_FLAG: u64 = 1 << 8;
 pub struct Context<'guest> {
     /// Root of the guest's page table: an address in the process, page-aligned.
     pub root: u64,
-    /// Bases of FS and GS.
+    /// Bases of FS and GS; after the exit of a user those that it left.
     pub bases: (u64, u64),
+    /// The vkernel's user runs, not the vkernel.
+    pub user: bool,
     /// The nested table.
     pub nested: &'guest Space<AtomicU64>,
     /// The guest's linear addresses.
@@ -109,7 +111,7 @@ impl Vcpu {
     }
 
     /// Runs the guest with the registers in `frame` until its next exit, which leaves them there.
-    pub fn enter(&mut self, irqs: &IrqsOff, frame: &mut TrapFrame, context: &Context<'_>) -> Exit {
+    pub fn enter(&mut self, irqs: &IrqsOff, frame: &mut TrapFrame, context: &mut Context<'_>) -> Exit {
         // An instruction that was skipped may have been the last before the hole: the next one is a fault, not a failed entry.
         if !is_canonical(frame.rip) {
             return Exit::Exception {
@@ -179,7 +181,7 @@ impl Vcpu {
         }
         self.vmcs.note_launched();
         counters::count(Counter::GuestExit);
-        self.after_exit(irqs, &vmcs, frame)
+        self.after_exit(irqs, &vmcs, frame, context)
     }
 
     /// Fields that are compared from now on.
@@ -239,7 +241,13 @@ impl Vcpu {
     }
 
     /// Takes the registers that the VMCS has over into the frame and finds out what the exit wants.
-    fn after_exit(&mut self, irqs: &IrqsOff, vmcs: &Current<'_>, frame: &mut TrapFrame) -> Exit {
+    fn after_exit(
+        &mut self,
+        irqs: &IrqsOff,
+        vmcs: &Current<'_>,
+        frame: &mut TrapFrame,
+        context: &mut Context<'_>,
+    ) -> Exit {
         let reason = ExitReason(vmcs.read(Field::ExitReason) as u32);
         if reason.is_entry_failure() {
             dump::entry_refused(vmcs, self.machine, reason);
@@ -251,6 +259,9 @@ impl Vcpu {
         frame.rflags = vmcs.read(Field::GuestRflags);
         if traced || frame.rflags & TRAP_FLAG != 0 {
             forget_trap(vmcs);
+        }
+        if context.user {
+            self.take_segments(vmcs, context);
         }
         self.known.instruction = frame.rip;
         self.known.stack = frame.rsp;
@@ -286,6 +297,23 @@ impl Vcpu {
                     Exit::Dead
                 }
             },
+        }
+    }
+
+    /// A null selector is the one thing that a user can load into a segment register. It clears the base of FS or GS, and its low bits
+    /// are free: neither may be found by the vkernel or another user.
+    fn take_segments(&mut self, vmcs: &Current<'_>, context: &mut Context<'_>) {
+        context.bases = (vmcs.read(Field::GuestFsBase), vmcs.read(Field::GuestGsBase));
+        self.known.bases = context.bases;
+        for selector in [
+            Field::GuestDsSelector,
+            Field::GuestEsSelector,
+            Field::GuestFsSelector,
+            Field::GuestGsSelector,
+        ] {
+            if vmcs.read(selector) != 0 {
+                write(vmcs, selector, 0);
+            }
         }
     }
 
