@@ -7,10 +7,12 @@ use super::kernel_space;
 use super::space::Pmap;
 use crate::arch::cpu;
 use crate::arch::irq::IrqsOff;
+use crate::sync;
 use crate::vm::Vmspace;
 use core::cell::UnsafeCell;
 use core::ptr::null;
 use core::sync::atomic::AtomicU64;
+use guest_mode::Border;
 use invalidation::{Cpu, GuestEntry, GuestTag, Loaded, Local, Mailbox, Space};
 use page_table::FlushSet;
 use x86_64::PhysAddr;
@@ -86,6 +88,7 @@ pub(super) fn flush(irqs: &IrqsOff, space: &Space<AtomicU64>, set: &FlushSet) {
 /// Does and answers what other CPUs ask of this one: in the interrupt, and wherever a CPU waits with interrupts off.
 #[inline]
 pub fn serve(irqs: &IrqsOff) {
+    sync::assert_locks_allowed("an invalidation is served");
     if MAILBOXES[cpu::index()].has_notes() {
         with_own(irqs, |index, state| {
             let hardware = Hardware::new(irqs);
@@ -104,20 +107,41 @@ pub fn ask_to_release(irqs: &IrqsOff, cpu: usize, region: PhysAddr) {
     });
 }
 
-/// Makes this CPU's caches fit for entering a guest, and returns under what to enter. Interrupts stay off until [`leave_guest`].
-pub fn enter_guest(irqs: &IrqsOff, entry: &GuestEntry<'_, AtomicU64>, identifiers: bool) -> GuestTag {
-    with_own(irqs, |index, state| {
-        let hardware = Hardware::new(irqs);
-        Cpu::new(&hardware, &MAILBOXES, index, &mut state.local).enter_guest(entry, identifiers)
-    })
+/// This CPU before the entry into a guest and after the exit.
+pub struct GuestBorder<'irqs> {
+    irqs: &'irqs IrqsOff,
+    identifiers: bool,
 }
 
-/// After the exit.
-pub fn leave_guest(irqs: &IrqsOff, entry: &GuestEntry<'_, AtomicU64>) {
-    with_own(irqs, |index, state| {
-        let hardware = Hardware::new(irqs);
-        Cpu::new(&hardware, &MAILBOXES, index, &mut state.local).leave_guest(entry);
-    });
+impl<'irqs> GuestBorder<'irqs> {
+    /// This CPU. `identifiers`: guests' page tables have some.
+    #[inline]
+    pub fn new(irqs: &'irqs IrqsOff, identifiers: bool) -> Self {
+        GuestBorder { irqs, identifiers }
+    }
+}
+
+impl Border for GuestBorder<'_> {
+    type Word = AtomicU64;
+
+    #[inline]
+    fn prepare(&self, entry: &GuestEntry<'_, AtomicU64>) -> GuestTag {
+        let tag = with_own(self.irqs, |index, state| {
+            let hardware = Hardware::new(self.irqs);
+            Cpu::new(&hardware, &MAILBOXES, index, &mut state.local).enter_guest(entry, self.identifiers)
+        });
+        sync::forbid_locks();
+        tag
+    }
+
+    #[inline]
+    fn finish(&self, entry: &GuestEntry<'_, AtomicU64>) {
+        sync::allow_locks();
+        with_own(self.irqs, |index, state| {
+            let hardware = Hardware::new(self.irqs);
+            Cpu::new(&hardware, &MAILBOXES, index, &mut state.local).leave_guest(entry);
+        });
+    }
 }
 
 /// Drops linear addresses of a guest, whose page table has changed, on every CPU that is in it now and on this one.

@@ -15,6 +15,6 @@ mod space;
 mod tables;
 
 pub use cause::Cause;
-pub use cpu::{ask_to_release, enter_guest, invalidate_guest, leave_guest, on_shootdown, serve, switch_to};
+pub use cpu::{GuestBorder, ask_to_release, invalidate_guest, on_shootdown, serve, switch_to};
 pub use kernel_space::{init_kernel, kernel_root, map_device, map_device_as};
 pub use space::{Claim, Commit, EnterError, Entry, NestedKind, Pmap, RemovedTables, Table, Target, View};

@@ -5,7 +5,7 @@ use crate::debug::counters;
 use crate::sched::{self, Schedulable, State, WaitQueue};
 use crate::sync::{Rank, SpinLock};
 use crate::vm::Vmspace;
-use crate::vmm::GuestProcess;
+use crate::vmm::{GuestProcess, new_guest_process};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -113,7 +113,7 @@ impl Process {
 
     /// What its threads in guest mode share.
     pub fn guest(&self) -> &Arc<GuestProcess> {
-        self.guest.call_once(GuestProcess::new)
+        self.guest.call_once(new_guest_process)
     }
 
     /// The handle table.

@@ -12,5 +12,5 @@ pub mod record;
 mod spin_lock;
 pub mod tests;
 
-pub use rank::{Rank, assert_none_held};
+pub use rank::{Rank, allow_locks, assert_locks_allowed, assert_none_held, forbid_locks};
 pub use spin_lock::{SpinLock, SpinLockGuard};

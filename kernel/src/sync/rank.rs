@@ -63,6 +63,8 @@ ranks! {
     Log,
     /// The serial line and the screen.
     Serial,
+    /// No lock: held, as it were, where none may be taken, see [`forbid_locks`].
+    GuestEntry,
 }
 
 const _: () = assert!(Rank::ALL.len() <= lock_order::RANKS as usize);
@@ -135,5 +137,34 @@ pub fn assert_none_held(what: &str) {
     if cfg!(debug_assertions) && !crate::arch::irq::enabled() {
         let held = held();
         assert!(held.is_none(), "{what} while holding {}", Names(held));
+    }
+}
+
+/// From here to [`allow_locks`] this CPU must take no lock: it is about to enter a guest with caches that it has made fit for that, and who
+/// waits for a lock serves invalidations, which would be forgotten. Debug builds stop at the first one.
+#[inline]
+pub fn forbid_locks() {
+    if cfg!(debug_assertions) {
+        note(held().without_waiting(Rank::GuestEntry as u32));
+    }
+}
+
+/// Ends what [`forbid_locks`] began.
+#[inline]
+pub fn allow_locks() {
+    if cfg!(debug_assertions) {
+        note(held().release(Rank::GuestEntry as u32));
+    }
+}
+
+/// Panics in debug builds between [`forbid_locks`] and [`allow_locks`].
+#[inline]
+pub fn assert_locks_allowed(what: &str) {
+    if cfg!(debug_assertions) {
+        let forbidden = held().ranks().any(|rank| rank == Rank::GuestEntry as u32);
+        assert!(
+            !forbidden,
+            "{what} between the preparation of a guest's entry and the exit"
+        );
     }
 }

@@ -1,16 +1,17 @@
 //! A thread in guest mode.
 
 use super::Exit;
-use super::process::{GuestProcess, Membership, Role};
+use super::process::{GuestProcess, Membership};
 use super::vmx::{Context, Vcpu};
-use crate::arch::irq::IrqsOff;
+use crate::arch::irq::IrqGuard;
 use crate::arch::trap::TrapFrame;
 use crate::sched::TimerKey;
-use crate::vm::Vmspace;
+use crate::vm::{Access, Vmspace};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use dragonet_abi::Errno;
 use dragonet_abi::layout::PAGE_SIZE;
+use guest_mode::{Backend, Role};
 
 /// The vkernel's user while RUN lasts: what the vkernel itself must find again.
 #[derive(Debug)]
@@ -63,7 +64,10 @@ impl Guest {
     ) -> Result<Box<Self>, Errno> {
         check_root(root)?;
         let kind = super::vmx::turn_on()?;
-        let membership = process.join(role, vmspace, kind)?;
+        if role == Role::Master {
+            vmspace.make_nested(kind)?;
+        }
+        let membership = process.join(role)?;
         let nested = vmspace.nested().ok_or(Errno::ENOENT)?;
         Ok(Box::new(Guest {
             vcpu: Vcpu::new(nested, membership.number())?,
@@ -74,8 +78,43 @@ impl Guest {
         }))
     }
 
-    /// Runs until the next exit, with the registers in `frame`.
-    pub fn enter(&mut self, irqs: &IrqsOff, frame: &mut TrapFrame) -> Exit {
+    /// What the guest threads of the process share.
+    pub fn process(&self) -> &GuestProcess {
+        self.membership.guest()
+    }
+
+    /// The address space.
+    pub fn vmspace(&self) -> &Arc<Vmspace> {
+        &self.vmspace
+    }
+
+    /// From the next entry on the user runs.
+    pub fn begin_user(&mut self, user: User) {
+        self.user = Some(user);
+    }
+
+    /// From the next entry on the vkernel itself runs again; the user with the bases that it left.
+    pub fn end_user(&mut self) -> Option<User> {
+        let mut user = self.user.take()?;
+        let guard = IrqGuard::new();
+        if let Some(bases) = self.vcpu.take_bases(guard.witness()) {
+            user.bases = bases;
+        }
+        Some(user)
+    }
+
+    /// Forgets the user, since the guest ends.
+    pub fn abandon_user(&mut self) -> Option<User> {
+        self.user.take()
+    }
+}
+
+impl Backend for Guest {
+    type Guard = IrqGuard;
+    type Registers = TrapFrame;
+    type Access = Access;
+
+    fn enter(&mut self, guard: &IrqGuard, frame: &mut TrapFrame) -> Exit {
         let Some(nested) = self.vmspace.nested() else {
             return Exit::Dead;
         };
@@ -91,31 +130,10 @@ impl Guest {
             linear: guest.linear(),
             gate: guest.gate(),
         };
-        self.vcpu.enter(irqs, frame, &context)
+        self.vcpu.enter(guard.witness(), frame, &context)
     }
 
-    /// What the guest threads of the process share.
-    pub fn process(&self) -> &GuestProcess {
-        self.membership.guest()
-    }
-
-    /// The address space.
-    pub fn vmspace(&self) -> &Arc<Vmspace> {
-        &self.vmspace
-    }
-
-    /// True while the vkernel's user runs.
-    pub fn is_user(&self) -> bool {
+    fn is_user(&self) -> bool {
         self.user.is_some()
-    }
-
-    /// From the next entry on the user runs.
-    pub fn begin_user(&mut self, user: User) {
-        self.user = Some(user);
-    }
-
-    /// From the next entry on the vkernel itself runs again.
-    pub fn end_user(&mut self) -> Option<User> {
-        self.user.take()
     }
 }

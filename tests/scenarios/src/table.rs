@@ -138,6 +138,9 @@ pub const ALL: &[Scenario] = &[
     qemu("vmmap").exec("vmmap 1 && vmmap 999999").status(3).prints(&[
         "process 1, init", "private", "module", "mappings, ", "page table: ", "there is no process 999999",
     ]),
+    // The shell's first child is process 4.
+    qemu("vmmap-of-a-vkernel").exec("vkernel -n 2 -m 32M -c '/bin/spin 20' & sleep 2; vmmap 4; kill %1; wait %1; echo killed $?")
+        .prints(&["process 4, vkernel", "page table: ", "USERS' VMSPACE  THREADS", "killed 137"]),
 
     // Boots that cannot work say why.
     qemu("no-init").without(&["init"]).status(101).prints(&["dragonet: panic", "init"]),

@@ -53,64 +53,81 @@ pub(super) fn refused_entry(
     Exit::Dead
 }
 
-/// An exit with the guest's registers in `frame`.
-pub(super) fn exit(
-    irqs: &IrqsOff,
-    vmcs: &Current<'_>,
-    machine: &Machine,
-    policy: &cpuid::Guest,
-    reason: ExitReason,
-    frame: &mut TrapFrame,
-) -> Exit {
-    let (action, event) = match reason.reason() {
-        Some(Reason::ExceptionOrNmi) => {
-            let event = Event::from_field(vmcs.read(Field::ExitInterruptionInfo) as u32);
-            (event.map_or(Action::EndProcess, of_event), event)
-        }
-        other => (of_reason(other), None),
-    };
-    match (action, event) {
-        (Action::Host, event) => {
-            counters::count(Counter::ExitInterrupt);
-            if let Some(event) = event {
-                host_event(irqs, event);
+/// An exit that is to be served.
+pub(super) struct Reported<'exit> {
+    pub irqs: &'exit IrqsOff,
+    pub vmcs: &'exit Current<'exit>,
+    pub machine: &'exit Machine,
+    pub reason: ExitReason,
+    /// The guest was stepping, before the last instruction or after it.
+    pub traced: bool,
+}
+
+impl Reported<'_> {
+    /// Does what the exit asks for, with the guest's registers in `frame`.
+    pub fn serve(&self, policy: &cpuid::Guest, frame: &mut TrapFrame) -> Exit {
+        let &Reported {
+            irqs,
+            vmcs,
+            machine,
+            reason,
+            traced,
+        } = self;
+        let (action, event) = match reason.reason() {
+            Some(Reason::ExceptionOrNmi) => {
+                let event = Event::from_field(vmcs.read(Field::ExitInterruptionInfo) as u32);
+                (event.map_or(Action::EndProcess, of_event), event)
             }
-            pending_step(vmcs, frame)
-        }
-        (Action::Exception, Some(event)) => {
-            counters::count(Counter::ExitException);
-            guest_exception(vmcs, event, frame)
-        }
-        (Action::HostCall, _) => {
-            counters::count(Counter::ExitHostCall);
-            Exit::HostCall(vmcs.read(Field::ExitInstructionLength))
-        }
-        (Action::Cpuid, _) => {
-            counters::count(Counter::ExitCpuid);
-            frame.rip = frame.rip.wrapping_add(vmcs.read(Field::ExitInstructionLength));
-            answer_cpuid(policy, frame);
-            // The step over the instruction, which the CPU did not make.
-            if frame.rflags & TRAP_FLAG != 0 {
-                return exception(DEBUG);
+            other => (of_reason(other), None),
+        };
+        let step_is_pending = traced && take_pending_step(vmcs);
+        match (action, event) {
+            (Action::Host, event) => {
+                counters::count(Counter::ExitInterrupt);
+                if let Some(event) = event {
+                    host_event(irqs, event);
+                }
+                if step_is_pending {
+                    exception(DEBUG)
+                } else {
+                    Exit::Resume
+                }
             }
-            Exit::Resume
-        }
-        (Action::AddressSpaceFault, _) => {
-            counters::count(Counter::ExitNestedFault);
-            nested_fault(vmcs)
-        }
-        (Action::UndefinedOpcode, _) => {
-            counters::count(Counter::ExitInstruction);
-            exception(UNDEFINED_OPCODE)
-        }
-        (Action::GeneralProtection, _) => {
-            counters::count(Counter::ExitInstruction);
-            exception(GENERAL_PROTECTION)
-        }
-        (Action::Exception | Action::EndProcess, _) => {
-            counters::count(Counter::ExitFatal);
-            dump::unforeseen(vmcs, machine, reason);
-            Exit::Dead
+            (Action::Exception, Some(event)) => {
+                counters::count(Counter::ExitException);
+                guest_exception(vmcs, event, frame)
+            }
+            (Action::HostCall, _) => {
+                counters::count(Counter::ExitHostCall);
+                Exit::HostCall(vmcs.read(Field::ExitInstructionLength))
+            }
+            (Action::Cpuid, _) => {
+                counters::count(Counter::ExitCpuid);
+                frame.rip = frame.rip.wrapping_add(vmcs.read(Field::ExitInstructionLength));
+                answer_cpuid(policy, frame);
+                // The step over the instruction, which the CPU did not make.
+                if frame.rflags & TRAP_FLAG != 0 {
+                    return exception(DEBUG);
+                }
+                Exit::Resume
+            }
+            (Action::AddressSpaceFault, _) => {
+                counters::count(Counter::ExitNestedFault);
+                nested_fault(vmcs)
+            }
+            (Action::UndefinedOpcode, _) => {
+                counters::count(Counter::ExitInstruction);
+                exception(UNDEFINED_OPCODE)
+            }
+            (Action::GeneralProtection, _) => {
+                counters::count(Counter::ExitInstruction);
+                exception(GENERAL_PROTECTION)
+            }
+            (Action::Exception | Action::EndProcess, _) => {
+                counters::count(Counter::ExitFatal);
+                dump::unforeseen(vmcs, machine, reason);
+                Exit::Dead
+            }
         }
     }
 }
@@ -123,14 +140,17 @@ fn host_event(irqs: &IrqsOff, event: Event) {
     }
 }
 
-/// An interrupt may come between an instruction and the single-step trap after it. The CPU keeps the trap in the VMCS for the next
-/// entry (SDM 3C 28.3.4), but by then another user of the vkernel may run; so it is reported now.
-fn pending_step(vmcs: &Current<'_>, frame: &TrapFrame) -> Exit {
-    if frame.rflags & TRAP_FLAG == 0 || vmcs.read(Field::GuestPendingDebug) & SINGLE_STEP == 0 {
-        return Exit::Resume;
+/// Takes a pending single-step trap out of the VMCS; true if there was one. What stays there is delivered at the next entry, when another
+/// user of the vkernel may run.
+///
+/// SDM 3C 28.3.4 lists the few exits that leave one, a machine check among them: then it is the guest's, and still to come. Bochs 2.7 leaves one
+/// at other exits too, for the instruction that did not end; there it means nothing.
+fn take_pending_step(vmcs: &Current<'_>) -> bool {
+    let pending = vmcs.read(Field::GuestPendingDebug);
+    if pending != 0 {
+        write(vmcs, Field::GuestPendingDebug, 0);
     }
-    write(vmcs, Field::GuestPendingDebug, 0);
-    exception(DEBUG)
+    pending & SINGLE_STEP != 0
 }
 
 /// CPUID by policy.

@@ -15,9 +15,10 @@ use crate::vm::Vmspace;
 use crate::vm::tests::{accounted, anonymous, map, space, write};
 use crate::vmm::Exit;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU64};
+use core::sync::atomic::AtomicU64;
 use dragonet_abi::Errno;
 use dragonet_abi::memory::{Protection, Vpte};
+use guest_mode::Gate;
 use invalidation::Space;
 use vmx_model::Field;
 
@@ -55,7 +56,7 @@ const CALL_LENGTH: u64 = 3;
 struct Caller {
     vmspace: Arc<Vmspace>,
     linear: Space<AtomicU64>,
-    gate: AtomicBool,
+    gate: Gate<AtomicU64>,
     vcpu: Vcpu,
     frame: TrapFrame,
     root: u64,
@@ -86,7 +87,7 @@ impl Caller {
             vcpu: Vcpu::new(nested, 0).map_err(|_| "no virtual CPU")?,
             vmspace,
             linear: Space::new(u64::MAX),
-            gate: AtomicBool::new(false),
+            gate: Gate::new(),
             frame: TrapFrame::new_user(CODE, 0, 0),
             root: BASE,
             bases: (0, 0),

@@ -1,9 +1,11 @@
 //! One thread's virtual CPU: entering it, and what its exits mean.
 
 use super::capability::Machine;
+use super::exits::TRAP_FLAG;
 use super::state;
 use super::vmcs::Vmcs;
 use super::{dump, exits, operation};
+use crate::arch::cpu;
 use crate::arch::fpu;
 use crate::arch::irq::IrqsOff;
 use crate::arch::segments;
@@ -11,18 +13,27 @@ use crate::arch::trap::TrapFrame;
 use crate::arch::vmx::host::{self, CommonHostState, CpuHostState, ThreadHostState};
 use crate::arch::vmx::{self, Current, GuestRegisters};
 use crate::debug::counters;
-use crate::pmap::{self, Table};
+use crate::pmap::{GuestBorder, Table};
 use crate::vmm::Exit;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::AtomicU64;
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
 use dragonet_abi::vmm::MAX_GUEST_THREADS;
+use guest_mode::{Gate, cross};
 use invalidation::{GuestEntry, Space};
 use vmx_model::Field;
 use vmx_model::controls::SecondaryControls;
 use vmx_model::cpuid;
 use vmx_model::exit::{ExitReason, Reason};
 use x86_64::VirtAddr;
+
+/// Selectors that a user can change.
+const SELECTORS: [Field; 4] = [
+    Field::GuestDsSelector,
+    Field::GuestEsSelector,
+    Field::GuestFsSelector,
+    Field::GuestGsSelector,
+];
 
 /// What an entry needs besides the registers in the frame.
 #[derive(Debug)]
@@ -36,7 +47,7 @@ pub struct Context<'guest> {
     /// The guest's linear addresses.
     pub linear: &'guest Space<AtomicU64>,
     /// Closed: the guest must not be entered now.
-    pub gate: &'guest AtomicBool,
+    pub gate: &'guest Gate<AtomicU64>,
 }
 
 /// Fields whose value is known, because this wrote them or the last exit left them.
@@ -60,7 +71,8 @@ pub struct Vcpu {
     /// The extended-page-table pointer.
     nested: u64,
     known: Known,
-    /// What the CPU on which the VMCS is must have after an exit.
+    /// The CPU whose state the host's fields have, and what it must have after an exit.
+    host_cpu: Option<usize>,
     cpu: CpuHostState,
     /// What CPUID shows.
     cpuid: cpuid::Guest,
@@ -81,6 +93,7 @@ impl Vcpu {
             vmcs: Vmcs::new(machine.support.revision)?,
             nested: nested.ept_pointer(),
             known: Known::default(),
+            host_cpu: None,
             cpu: CpuHostState::default(),
             cpuid: cpuid::Guest {
                 cpu: number,
@@ -131,8 +144,11 @@ impl Vcpu {
         }
         if loaded.moved {
             counters::count(Counter::VmcsMove);
+        }
+        if self.host_cpu != Some(cpu::index()) {
             self.cpu = CpuHostState::now(irqs);
             state::write_cpu(&vmcs, &self.cpu);
+            self.host_cpu = Some(cpu::index());
         }
         let entry = GuestEntry {
             nested: context.nested,
@@ -140,34 +156,39 @@ impl Vcpu {
             linear: context.linear,
             root: context.root,
         };
-        let tag = pmap::enter_guest(irqs, &entry, self.machine.identifiers);
-        // After this CPU's bit was set: whoever closed the gate before has seen the bit, or this sees the closed gate.
-        if context.gate.load(Ordering::SeqCst) {
-            pmap::leave_guest(irqs, &entry);
-            return Exit::Resume;
-        }
-        self.write_changed(irqs, &vmcs, frame, context, tag);
-        let reason = loop {
-            let reason = self.cross(irqs, &vmcs, frame);
-            // With interrupts off and the bits set it is as if the guest had not been left: who wants it out has sent an interrupt,
-            // which ends the next entry at once.
-            if !reason.is_some_and(|reason| self.answer_at_once(&vmcs, reason, frame)) {
-                break reason;
+        let border = GuestBorder::new(irqs, self.machine.identifiers);
+        let reason = cross(&border, &entry, context.gate, |tag| {
+            self.write_changed(irqs, &vmcs, frame, context, tag);
+            let reason = loop {
+                let reason = self.in_and_out(irqs, &vmcs, frame);
+                // With interrupts off and the bits set it is as if the guest had not been left: who wants it out has sent an
+                // interrupt, which ends the next entry at once.
+                if !reason.is_some_and(|reason| self.answer_at_once(&vmcs, reason, frame)) {
+                    break reason;
+                }
+            };
+            host::restore_descriptor_table(irqs);
+            reason
+        });
+        match reason {
+            None => Exit::Resume,
+            Some(None) => {
+                counters::count(Counter::ExitFatal);
+                dump::entry_failed(&vmcs, self.machine);
+                Exit::Dead
             }
-        };
-        host::restore_descriptor_table(irqs);
-        pmap::leave_guest(irqs, &entry);
-        let Some(reason) = reason else {
-            counters::count(Counter::ExitFatal);
-            dump::entry_failed(&vmcs, self.machine);
-            return Exit::Dead;
-        };
-        self.after_exit(irqs, &vmcs, reason, frame)
+            Some(Some(reason)) => self.after_exit(irqs, &vmcs, reason, frame),
+        }
     }
 
     /// Into the guest and back: why it left, `None` if it was not entered. The limits of the descriptor tables are not restored.
     #[inline]
-    fn cross(&mut self, irqs: &IrqsOff, vmcs: &Current<'_>, frame: &mut TrapFrame) -> Option<ExitReason> {
+    fn in_and_out(
+        &mut self,
+        irqs: &IrqsOff,
+        vmcs: &Current<'_>,
+        frame: &mut TrapFrame,
+    ) -> Option<ExitReason> {
         let registers = GuestRegisters {
             frame,
             host_stack: &mut self.known.host_stack,
@@ -181,7 +202,6 @@ impl Vcpu {
             host::check(irqs, &self.cpu, &self.known.host);
         }
         entered.ok()?;
-        self.vmcs.note_launched();
         counters::count(Counter::GuestExit);
         Some(ExitReason(vmcs.read(Field::ExitReason) as u32))
     }
@@ -189,7 +209,9 @@ impl Vcpu {
     /// Serves an exit that needs nothing of the host: CPUID. False, with nothing done: it is another one, or it needs more.
     #[inline]
     fn answer_at_once(&mut self, vmcs: &Current<'_>, reason: ExitReason, frame: &mut TrapFrame) -> bool {
-        if reason.0 != Reason::Cpuid as u32 || vmcs.read(Field::GuestRflags) & exits::TRAP_FLAG != 0 {
+        if reason.0 != Reason::Cpuid as u32
+            || (self.known.flags | vmcs.read(Field::GuestRflags)) & TRAP_FLAG != 0
+        {
             return false;
         }
         let next = vmcs
@@ -199,6 +221,7 @@ impl Vcpu {
             return false;
         }
         counters::count(Counter::ExitCpuid);
+        self.vmcs.note_launched();
         exits::answer_cpuid(&self.cpuid, frame);
         frame.rip = next;
         self.known.instruction = next;
@@ -288,13 +311,40 @@ impl Vcpu {
         if reason.is_entry_failure() {
             return exits::refused_entry(irqs, vmcs, self.machine, reason);
         }
+        self.vmcs.note_launched();
         frame.rip = vmcs.read(Field::GuestRip);
         frame.rsp = vmcs.read(Field::GuestRsp);
         frame.rflags = vmcs.read(Field::GuestRflags);
+        let traced = (self.known.flags | frame.rflags) & TRAP_FLAG != 0;
         self.known.instruction = frame.rip;
         self.known.stack = frame.rsp;
         self.known.flags = frame.rflags;
-        exits::exit(irqs, vmcs, self.machine, &self.cpuid, reason, frame)
+        let exit = exits::Reported {
+            irqs,
+            vmcs,
+            machine: self.machine,
+            reason,
+            traced,
+        };
+        exit.serve(&self.cpuid, frame)
+    }
+
+    /// Bases of FS and GS as the guest left them at its last exit. To be asked before somebody else runs in this guest, because a null selector
+    /// is the one thing that a user can load into a segment register: that clears the base, and the selector's low bits are free. Neither is found by who
+    /// runs next. `None` if the guest has not run.
+    pub fn take_bases(&mut self, irqs: &IrqsOff) -> Option<(u64, u64)> {
+        if !self.ready {
+            return None;
+        }
+        let on = vmx::on(irqs)?;
+        let vmcs = self.vmcs.load(irqs, &on).ok()?.vmcs;
+        for selector in SELECTORS {
+            if vmcs.read(selector) != 0 {
+                write(&vmcs, selector, 0);
+            }
+        }
+        self.known.bases = (vmcs.read(Field::GuestFsBase), vmcs.read(Field::GuestGsBase));
+        Some(self.known.bases)
     }
 }
 

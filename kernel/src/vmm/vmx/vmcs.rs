@@ -1,8 +1,4 @@
-//! A VMCS and where it is.
-//!
-//! SDM 3C 25.1: a VMCS is *clear*, or *active* on one CPU, where it may be *current*; while it is active that CPU may hold its
-//! contents, and no other may load it. Here only the thread that owns a VMCS loads it, and only with interrupts off; to
-//! take it to another CPU it has the old one clear it, by a request that every CPU serves while it waits.
+//! A VMCS: its page, and where it is. When it moves is decided by the crate `guest-mode`, see [`Place`].
 
 use crate::arch::cpu;
 use crate::arch::irq::{IrqGuard, IrqsOff};
@@ -10,16 +6,10 @@ use crate::arch::vmx::{self, Current, Failure, VmxOn};
 use crate::mm::frame::{self, Frame};
 use crate::pmap;
 use dragonet_abi::Errno;
+use guest_mode::{Loader, Place};
 use x86_64::PhysAddr;
 
-/// Where a VMCS is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Clear,
-    Active { cpu: usize, launched: bool },
-}
-
-/// A VMCS.
+/// A VMCS. Only the thread that owns it loads it, and only with interrupts off.
 #[derive(Debug)]
 pub(super) struct Vmcs {
     region: Frame,
@@ -34,6 +24,34 @@ pub(super) struct Loaded<'on> {
     pub moved: bool,
 }
 
+/// This CPU and a region that the caller owns.
+struct ThisCpu<'on> {
+    irqs: &'on IrqsOff,
+    on: &'on VmxOn<'on>,
+    region: PhysAddr,
+}
+
+impl<'on> Loader for ThisCpu<'on> {
+    type Current = Current<'on>;
+    type Failure = Failure;
+
+    #[inline]
+    fn cpu(&self) -> usize {
+        cpu::index()
+    }
+
+    fn ask_to_release(&self, cpu: usize) {
+        pmap::ask_to_release(self.irqs, cpu, self.region);
+    }
+
+    #[inline]
+    fn load(&self) -> Result<Current<'on>, Failure> {
+        // SAFETY: the VMCS is its owner's alone, has the revision, and `Place` says that it is clear or active on this CPU; it is
+        // released before the page goes.
+        unsafe { vmx::load(self.on, self.region) }
+    }
+}
+
 impl Vmcs {
     /// A clear one with the CPU's revision.
     ///
@@ -44,7 +62,7 @@ impl Vmcs {
         region.bytes()[..4].copy_from_slice(&revision.to_le_bytes());
         Ok(Vmcs {
             region,
-            place: Place::Clear,
+            place: Place::new(),
         })
     }
 
@@ -56,46 +74,30 @@ impl Vmcs {
     ///
     /// # Errors
     /// [`Failure`] if the CPU does not take it.
-    pub fn load<'on>(&mut self, irqs: &IrqsOff, on: &'on VmxOn<'_>) -> Result<Loaded<'on>, Failure> {
-        let here = cpu::index();
+    pub fn load<'on>(&mut self, irqs: &'on IrqsOff, on: &'on VmxOn<'_>) -> Result<Loaded<'on>, Failure> {
         let region = self.address();
-        let moved = !matches!(self.place, Place::Active { cpu, .. } if cpu == here);
-        if moved {
-            // A new one too must be cleared before its first load (25.11.3).
-            let cpu = match self.place {
-                Place::Active { cpu, .. } => cpu,
-                Place::Clear => here,
-            };
-            pmap::ask_to_release(irqs, cpu, region);
-            self.place = Place::Active {
-                cpu: here,
-                launched: false,
-            };
-        }
-        // SAFETY: ours alone, with the revision, clear or active on this CPU; it is released before the page goes.
-        let vmcs = unsafe { vmx::load(on, region)? };
+        let (vmcs, moved) = self.place.load(&ThisCpu { irqs, on, region })?;
         Ok(Loaded { vmcs, moved })
     }
 
     /// True if it has been entered since it was last clear.
     pub fn is_launched(&self) -> bool {
-        matches!(self.place, Place::Active { launched: true, .. })
+        self.place.is_launched()
     }
 
     /// An entry succeeded.
     pub fn note_launched(&mut self) {
-        if let Place::Active { launched, .. } = &mut self.place {
-            *launched = true;
-        }
+        self.place.note_launched();
     }
 }
 
 impl Drop for Vmcs {
     fn drop(&mut self) {
-        if let Place::Active { cpu, .. } = self.place {
+        let region = self.address();
+        self.place.release(|cpu| {
             let guard = IrqGuard::new();
-            pmap::ask_to_release(guard.witness(), cpu, self.address());
-        }
+            pmap::ask_to_release(guard.witness(), cpu, region);
+        });
         // The next owner of the page does not see what the guest's registers were.
         self.region.zero();
     }

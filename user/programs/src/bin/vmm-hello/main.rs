@@ -4,14 +4,14 @@
 
 extern crate alloc;
 
-use core::arch::naked_asm;
+mod users;
+
 use core::sync::atomic::Ordering;
 use dragonet_abi::Errno;
 use dragonet_abi::Handle;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::process::ThreadControl;
-use dragonet_abi::time::{Clock, FOREVER};
-use dragonet_abi::vmspace::{RUN_EXCEPTION, RegisterFrame, RunState};
+use dragonet_abi::time::Clock;
 use dragonet_programs::checks::Checks;
 use dragonet_programs::cpuid::Native;
 use dragonet_programs::guest::require_guest_mode;
@@ -31,12 +31,8 @@ usage: vmm-hello
 Enters guest mode, prints from inside, executes CPUID, touches memory, makes system calls, runs a
 user, and leaves again. Status 69 if the machine has no guest mode.";
 
-const UNDEFINED_OPCODE: u32 = 6;
-const PAGE_FAULT: u32 = 14;
 /// Pages that are touched for the first time in guest mode.
 const PAGES: u64 = 64;
-/// Nothing is mapped there.
-const NOWHERE: u64 = 0x7000_0000_0000;
 /// The words at the segment bases of this program and of its user.
 const OWN_WORD: u64 = 0x0123_4567;
 const USER_WORD: u64 = 0x89ab_cdef;
@@ -135,87 +131,7 @@ fn inside(checks: &mut Checks, map: &IdentityMap, user: &IdentityMap, user_base:
     );
     let twice = map.run(true, || ());
     checks.report("not twice", twice == Err(Errno::EBUSY), format_args!("{twice:?}"));
-    users(checks, user, user_base)
-}
-
-/// Runs users under a page table of their own, which happens to map everything to itself.
-fn users(checks: &mut Checks, user: &IdentityMap, base: u64) -> Result<(), Errno> {
-    let stack = Mapping::anonymous(4 * PAGE_SIZE)?;
-    let top = stack.address() + stack.length();
-    let start = |entry: unsafe extern "C" fn() -> !| RunState {
-        registers: RegisterFrame {
-            rip: entry as *const () as u64,
-            rsp: top,
-            rflags: RegisterFrame::FORCED_FLAGS,
-            rbx: 77,
-            fs_base: base,
-            ..RegisterFrame::default()
-        },
-        timeout: FOREVER,
-        ..RunState::default()
-    };
-    let mut state = start(user_call);
-    syscall::vmm_run_user(user.root(), &mut state)?;
-    let right = state.reason == RUN_EXCEPTION
-        && state.vector == UNDEFINED_OPCODE
-        && state.registers.rax == 78
-        && state.registers.fs_base == base
-        && state.registers.rcx == USER_WORD
-        && state.registers.rip == user_call as *const () as u64 + USER_CALL_AT;
-    checks.report("a user's system call", right, format_args!("{state:x?}"));
-    let word = fs_word();
-    checks.report(
-        "the segment base is not the user's",
-        word == OWN_WORD,
-        format_args!("{word:#x}"),
-    );
-    state = start(user_fault);
-    syscall::vmm_run_user(user.root(), &mut state)?;
-    let right = state.reason == RUN_EXCEPTION
-        && state.vector == PAGE_FAULT
-        && state.fault_address == NOWHERE
-        && state.error_code == 4 | 2;
-    checks.report("a user's page fault", right, format_args!("{state:x?}"));
-    state = start(user_host_call);
-    syscall::vmm_run_user(user.root(), &mut state)?;
-    let right = state.reason == RUN_EXCEPTION && state.vector == UNDEFINED_OPCODE;
-    checks.report("a user cannot call the host", right, format_args!("{state:x?}"));
-    state = start(user_host_call);
-    state.timeout = 0;
-    syscall::vmm_run_user(user.root(), &mut state)?;
-    let right = state.reason == dragonet_abi::vmspace::RUN_TIMEOUT;
-    checks.report("no time for a user", right, format_args!("{state:x?}"));
-    let refused = syscall::vmm_run_user(user.root() + 8, &mut state);
-    checks.report(
-        "a root that CR3 cannot have",
-        refused == Err(Errno::EINVAL),
-        format_args!("{refused:?}"),
-    );
-    Ok(())
-}
-
-/// Bytes from the start of [`user_call`] to its `syscall`.
-const USER_CALL_AT: u64 = 13;
-
-/// # Safety
-/// 1. Run as a user only.
-#[unsafe(naked)]
-unsafe extern "C" fn user_call() -> ! {
-    naked_asm!("lea rax, [rbx + 1]", "mov rcx, fs:[0]", "syscall", "ud2")
-}
-
-/// # Safety
-/// 1. Run as a user only.
-#[unsafe(naked)]
-unsafe extern "C" fn user_fault() -> ! {
-    naked_asm!("mov rax, {nowhere}", "mov [rax], rax", "ud2", nowhere = const NOWHERE)
-}
-
-/// # Safety
-/// 1. Run as a user only.
-#[unsafe(naked)]
-unsafe extern "C" fn user_host_call() -> ! {
-    naked_asm!("xor eax, eax", "vmcall", "ud2")
+    users::all(checks, user, OWN_WORD, user_base)
 }
 
 /// The word at the base of FS.
