@@ -47,6 +47,7 @@ pub const ALL: &[Scenario] = &[
     bochs("torture-basics-bochs").exec("torture-basics --seed 20062").prints(&[PASSED]),
     bochs("vm-torture-bochs").quantum(1).exec("vm-torture -t 2 --seed 20060912").prints(&["everything came back ... ok", PASSED]),
     bochs("vm-torture-bochs-3-cpus").smp(3).quantum(16).exec("vm-torture -t 2 --seed 20130810").prints(&["everything came back ... ok", PASSED]),
+    bochs("vm-torture-bochs-4-cpus").smp(4).quantum(1).exec("vm-torture -t 1 --seed 20131124").prints(&["everything came back ... ok", PASSED]),
     bochs("vpagetable-bochs").exec("vpagetable-basic && vpagetable-nested").prints(&[PASSED, PASSED]),
     bochs("boot-protocol-bochs").conformance(false),
     qemu("hello-usb-uefi").boot(Boot::UefiUsb).exec(HELLO).prints(GREETING),
