@@ -145,6 +145,10 @@ impl Machine for SimulatedCpu<'_> {
         }
     }
 
+    fn release(&self, _object: u64) {
+        unreachable!("nothing here has a control structure");
+    }
+
     fn barrier(&self) {
         // Shuttle's words are sequentially consistent.
     }

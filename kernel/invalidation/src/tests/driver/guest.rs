@@ -119,11 +119,13 @@ impl Vmspace {
         rest: &mut &[(usize, bool)],
     ) -> Exit {
         let rig = Arc::clone(&core.rig);
-        let linear = &self.guests.spaces[if planted(Fault::ShareGuestTag) { 0 } else { which }];
+        let taken_for = if planted(Fault::ShareGuestTag) { 0 } else { which };
+        let linear = &self.guests.spaces[taken_for];
         let entry = GuestEntry {
             nested: &nested.space,
             nested_root: nested.root,
             linear,
+            root: universe::address(ROOTS[taken_for]),
         };
         let spaces = [nested.space.id(), linear.id()];
         core.set_mode(Mode::Kernel);
@@ -131,7 +133,8 @@ impl Vmspace {
         spaces
             .iter()
             .for_each(|&space| rig.hardware().note_use(core.index, space, true));
-        let vpid = core.protocol(Phase::EnterGuest, |cpu| cpu.enter_guest(&entry));
+        // The simulated guest's tables have no identifiers.
+        let tag = core.protocol(Phase::EnterGuest, |cpu| cpu.enter_guest(&entry, false));
         if planted(Fault::ServeBeforeEntry) {
             for _ in 0..8 {
                 core.rig.step();
@@ -140,7 +143,7 @@ impl Vmspace {
         }
         core.rig.step();
         let guest = Guest {
-            vpid,
+            vpid: tag.tag,
             nested: nested.root,
             nested_allocation: 0,
             root: universe::address(ROOTS[which]),

@@ -228,6 +228,9 @@ impl Machine for LoomCpu {
     fn interrupt(&self, cpu: usize) {
         self.shared.interrupts[cpu].store(1, Ordering::Release);
     }
+    fn release(&self, _object: u64) {
+        unreachable!("nothing here has a control structure");
+    }
     fn barrier(&self) {
         if !is_weak(Weakness::Barriers) {
             fence(Ordering::SeqCst);
