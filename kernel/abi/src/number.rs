@@ -12,6 +12,7 @@ macro_rules! syscalls {
             pub const ALL: &'static [SyscallNumber] = &[$(SyscallNumber::$name,)*];
 
             /// The call with this number.
+            #[inline]
             #[must_use]
             pub const fn from_number(number: u64) -> Option<Self> {
                 match number { $($number => Some(SyscallNumber::$name),)* _ => None }

@@ -133,6 +133,8 @@ pub const ALL: &[Scenario] = &[
     // What operations cause: exactly the flushes and interrupts that they must. (What they cost is `cargo xtask bench`.)
     qemu("costs-counted").icount().exec("vmbench").prints(&["null-syscall", "inval-1 ", PASSED]),
     qemu("costs-on-4-cpus").smp(4).exec("vmbench").prints(&["inval-64-on-4", PASSED]),
+    bochs("costs-of-guests").smp(1).exec("vmbench -g").prints(&["guest-timer-interrupt", PASSED]),
+    bochs("costs-of-guests-on-4-cpus").smp(4).exec("vmbench -g").prints(&["guest-inval-64-on-4", PASSED]),
     bochs("costs-on-2-cpus-bochs").quantum(1).exec("vmbench").prints(&["inval-64-on-2", PASSED]),
 
     // What a process has mapped.

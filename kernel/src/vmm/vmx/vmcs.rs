@@ -74,6 +74,7 @@ impl Vmcs {
     ///
     /// # Errors
     /// [`Failure`] if the CPU does not take it.
+    #[inline]
     pub fn load<'on>(&mut self, irqs: &'on IrqsOff, on: &'on VmxOn<'_>) -> Result<Loaded<'on>, Failure> {
         let region = self.address();
         let (vmcs, moved) = self.place.load(&ThisCpu { irqs, on, region })?;

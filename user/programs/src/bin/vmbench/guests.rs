@@ -23,8 +23,8 @@ const OPERATIONS: u64 = 64;
 const MANY: u64 = 64;
 /// Interrupts that are waited for.
 const INTERRUPTS: u64 = 32;
-/// Between two of them.
-const PERIOD: Duration = Duration::from_micros(200);
+/// Between two of them: long enough to read the counters.
+const PERIOD: Duration = Duration::from_millis(1);
 /// A virtual interrupt that is not enabled: posting it disturbs nobody.
 const QUIET: u32 = 63;
 /// Rounds of a loop that nothing is to interrupt.

@@ -82,22 +82,12 @@ impl Meter {
         })
     }
 
-    /// Costs of what interrupts this thread, until it has done so `count` times: what passes between two looks at the ticks, less what
-    /// passes when nothing interrupts.
+    /// Costs of what interrupts this thread now and then, until it has done so `count` times.
     pub fn interruptions(&self, count: u64) -> Result<Cost, Errno> {
+        // Right after one, so that none comes while the counters are read.
+        wait_for_interruptions(1);
         let before = system::counters(ALL_CPUS)?;
-        let (mut seen, mut total, mut usual) = (0, 0, u64::MAX);
-        let mut last = cycles::ticks();
-        while seen < count {
-            let now = cycles::ticks();
-            let gap = now - last;
-            last = now;
-            if gap < INTERRUPTION {
-                usual = usual.min(gap);
-            } else {
-                (seen, total) = (seen + 1, total + gap);
-            }
-        }
+        let total = wait_for_interruptions(count);
         let after = system::counters(ALL_CPUS)?;
         let mut events = self.reading;
         for (event, (after, before)) in events.iter_mut().zip(after.iter().zip(&before)) {
@@ -105,10 +95,28 @@ impl Meter {
         }
         Ok(Cost {
             operations: count,
-            instructions: Some(total.saturating_sub(count * usual)).filter(|_| self.counts),
+            instructions: Some(total).filter(|_| self.counts),
             events,
         })
     }
+}
+
+/// Waits until something has interrupted this thread so often. Returns the ticks that this took: what passed between two looks at
+/// them, less what passes when nothing interrupts.
+fn wait_for_interruptions(count: u64) -> u64 {
+    let (mut seen, mut total, mut usual) = (0, 0, u64::MAX);
+    let mut last = cycles::ticks();
+    while seen < count {
+        let now = cycles::ticks();
+        let gap = now - last;
+        last = now;
+        if gap < INTERRUPTION {
+            usual = usual.min(gap);
+        } else {
+            (seen, total) = (seen + 1, total + gap);
+        }
+    }
+    total.saturating_sub(count * usual)
 }
 
 /// Ticks of a loop of operations.
