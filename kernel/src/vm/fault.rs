@@ -181,11 +181,14 @@ impl Vmspace {
 
     fn attempt(&self, page: u64, access: Access, around: Around, view: View) -> Result<Attempt, FaultError> {
         let claim = self.pmap().claim(view);
-        let (region, entry) = {
+        let (mut region, entry) = {
             let map = self.map.lock();
             let entry = map.find(page).ok_or(FaultError::NotMapped)?;
             (entry.payload.clone(), entry.range())
         };
+        if view == View::Nested {
+            region.show_to_guest();
+        }
         match region.role {
             Role::Memory | Role::Stack => {}
             Role::Guard => return Err(FaultError::Guard),
