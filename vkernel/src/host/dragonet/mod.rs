@@ -1,127 +1,32 @@
 //! The microkernel as host.
+//!
+//! `memory` has RAM and what is common to both ways of running programs; `soft` and `exit` are the two. Which one it is, is decided
+//! once, by [`map_ram`], because it says what page-table entries count from.
 #![allow(unsafe_code)]
 
+mod exit;
+mod memory;
+mod soft;
+
 use crate::linux::Errno;
-use crate::memory::ram::Ram;
-use core::ops::Range;
-use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicU32;
 use dragonet_abi::Handle;
-use dragonet_abi::layout::{PAGE_SIZE, USER_END, USER_START};
-use dragonet_abi::memory::{Advice, MapFlags, MapRequest, Protection, Vpte};
 use dragonet_abi::time::{Clock, FOREVER};
-use dragonet_abi::vmspace::RunState;
-use dragonet_rt::memory::Mapping;
 use dragonet_rt::thread::Builder;
-use dragonet_rt::{OwnedHandle, archive, console, syscall, system};
+use dragonet_rt::{archive, console, syscall};
+
+pub use memory::{Vmspace, back_ram, map_ram};
 
 /// Bytes of the stack of a virtual CPU.
 const STACK_SIZE: u64 = 256 * 1024;
-/// Frames that are left to the host ...
-const RESERVE: u64 = 512;
-/// ... or this part of all, if that is more.
-const RESERVE_PART: u64 = 32;
-
-/// The RAM object and where the vkernel sees it.
-struct RamObject {
-    object: OwnedHandle,
-    base: u64,
-}
-
-static RAM: spin::Once<RamObject> = spin::Once::new();
-
 /// The ways in which the host can run programs, `MODE_*`.
 pub fn modes() -> u64 {
     syscall::system_info().map_or(0, |information| information.vkernel_modes)
 }
 
-/// Makes the RAM object and maps it. Pages come when they are touched. Called once.
-pub fn map_ram(size: u64) -> Result<Ram, Errno> {
-    let object = syscall::object_create(size)?;
-    let protection = Protection::READ | Protection::WRITE;
-    let mapping = Mapping::of_object(object.get(), 0, size, protection)?;
-    let base = mapping.address();
-    core::mem::forget(mapping);
-    RAM.call_once(|| RamObject { object, base });
-    let pointer = NonNull::new(ptr::with_exposed_provenance_mut(base as usize)).ok_or(Errno::ENOMEM)?;
-    let frames = u32::try_from(size / PAGE_SIZE).map_err(|_| Errno::ENOMEM)?;
-    // SAFETY: the mapping is page-aligned, has that size, is never undone, and nobody else knows its address.
-    Ok(unsafe { Ram::new(pointer, frames) })
-}
-
-/// Brings in the host's memory behind part of RAM. The host ends a process for whose fault it has no memory, so the last frames
-/// of the host are not asked for: a program of ours is ended instead.
-pub fn back_ram(offset: u64, length: u64) -> Result<(), Errno> {
-    let ram = RAM.get().ok_or(Errno::ENOMEM)?;
-    let information = syscall::system_info()?;
-    let reserve = (information.frames_total / RESERVE_PART).max(RESERVE);
-    if information.frames_free < reserve + length / PAGE_SIZE {
-        return Err(Errno::ENOMEM);
-    }
-    // SAFETY: the advice changes no contents.
-    unsafe { syscall::madvise(ram.base + offset, length, Advice::WillNeed)? };
-    Ok(())
-}
-
 /// The file with this path in the host's root archive.
 pub fn root_image(path: &str) -> Option<&'static [u8]> {
     archive::root().ok()?.find(path).map(|file| file.bytes)
-}
-
-/// A host address space that translates through a page table in RAM.
-pub struct Vmspace {
-    handle: Option<OwnedHandle>,
-}
-
-impl Vmspace {
-    /// A vmspace whose whole user range shows what the table of `root` says.
-    pub fn new(root: Vpte) -> Result<Self, Errno> {
-        let ram = RAM.get().ok_or(Errno::ENOMEM)?;
-        let handle = syscall::vmspace_create(system::handle()?)?;
-        let length = USER_END - USER_START;
-        // The offset is the address, so that the table is indexed by addresses. Its entries say what may be executed.
-        let request = MapRequest {
-            address: USER_START,
-            length,
-            protection: (Protection::READ | Protection::WRITE).bits(),
-            flags: (MapFlags::VPAGETABLE | MapFlags::SHARED | MapFlags::FIXED).bits(),
-            object: ram.object.get(),
-            reserved: 0,
-            offset: USER_START,
-        };
-        syscall::vmspace_mmap(handle.get(), &request)?;
-        syscall::vmspace_mcontrol(handle.get(), USER_START, length, Advice::SetMap, root)?;
-        Ok(Vmspace { handle: Some(handle) })
-    }
-
-    /// Runs the calling thread in the vmspace until something happens.
-    pub fn run(&self, state: &mut RunState) -> Result<(), Errno> {
-        Ok(syscall::vmspace_ctl_run(self.get(), state)?)
-    }
-
-    /// Makes every CPU forget translations of a range. When this returns, none can use an old one.
-    pub fn invalidate(&self, range: Range<u64>) {
-        let start = range.start.max(USER_START);
-        let length = range.end.min(USER_END).saturating_sub(start);
-        let done = syscall::vmspace_mcontrol(self.get(), start, length, Advice::Invalidate, Vpte(0));
-        // The range is aligned and inside the mapping, so the host has nothing to refuse. If it did, frames would be
-        // reused while programs can still reach them: better to stop.
-        done.expect("the host invalidates a valid range");
-    }
-
-    fn get(&self) -> Handle {
-        self.handle.as_ref().map_or(Handle::NONE, OwnedHandle::get)
-    }
-}
-
-impl Drop for Vmspace {
-    fn drop(&mut self) {
-        if let Some(handle) = self.handle.take() {
-            // No thread runs in it: whoever does so holds the address space.
-            let destroyed = syscall::vmspace_destroy(handle).map_err(|(_, error)| error);
-            destroyed.expect("the host destroys a vmspace that nobody runs in");
-        }
-    }
 }
 
 /// A host thread that interrupts can be posted to.
@@ -137,9 +42,13 @@ impl Thread {
     }
 }
 
-/// Starts a host thread.
+/// Starts a host thread, in exit mode as a guest: the first as master, the others as slaves. When this returns it is one.
 pub fn spawn_thread(body: impl FnOnce() + Send + 'static) -> Result<Thread, Errno> {
-    let started = Builder::new().stack_size(STACK_SIZE).spawn(body)?;
+    let builder = Builder::new().stack_size(STACK_SIZE);
+    let started = match memory::guest() {
+        Some(guest) => guest.spawn(builder, body)?,
+        None => builder.spawn(body)?,
+    };
     let handle = started.handle();
     // The thread runs as long as the process; its handle stays open.
     core::mem::forget(started);
