@@ -47,9 +47,10 @@ pub fn main<'a>(arguments: impl IntoIterator<Item = &'a str>) -> u8 {
 }
 
 fn start(options: Options) -> Result<core::convert::Infallible, String> {
-    let (mode, description) = choose_mode(host::modes(), options.no_vmm)?;
+    let (mode, name, why) = choose_mode(host::modes(), options.no_vmm)?;
     let size = options.memory;
-    let ram = host::map_ram(size, mode).map_err(|error| format!("no memory object of {size} bytes: {error}"))?;
+    let ram =
+        host::map_ram(size, mode).map_err(|error| format!("no memory object of {size} bytes: {error}"))?;
     let memory: &'static PhysicalMemory = Box::leak(Box::new(PhysicalMemory::new(ram, host::back_ram)));
     let image = host::root_image(&options.root).ok_or_else(|| {
         format!(
@@ -62,7 +63,7 @@ fn start(options: Options) -> Result<core::convert::Infallible, String> {
     let kernel = Kernel::install(options, memory, root);
     if kernel.options().verbose {
         let cpus = kernel.options().cpus;
-        crate::message!("{description}, {cpus} CPUs, {} KiB of memory", size / 1024);
+        crate::message!("{name} mode, {cpus} CPUs, {} KiB of memory{why}", size / 1024);
     }
     start_first_program(kernel)?;
     for index in 0..kernel.options().cpus {
@@ -83,16 +84,17 @@ fn no_cpu(index: usize, mode: Mode, error: Errno) -> String {
     format!("no host thread for cpu{index}: {error}{hint}")
 }
 
-/// The best way to run programs among those that the host offers (`MODE_*`), unless hardware is not to be used; and why it is no better one.
-fn choose_mode(offered: u64, no_vmm: bool) -> Result<(Mode, &'static str), String> {
+/// The best way to run programs among those that the host offers (`MODE_*`), unless hardware is not to be used. With words for a person: its
+/// name, and in brackets why it is no better one.
+fn choose_mode(offered: u64, no_vmm: bool) -> Result<(Mode, &'static str, &'static str), String> {
     if offered & MODE_EXIT != 0 && !no_vmm {
-        Ok((Mode::Exit, "exit mode"))
+        Ok((Mode::Exit, "exit", ""))
     } else if offered & MODE_SOFT == 0 {
         Err("the host cannot run vkernels".into())
     } else if no_vmm {
-        Ok((Mode::Soft, "soft mode (-d)"))
+        Ok((Mode::Soft, "soft", " (-d)"))
     } else {
-        Ok((Mode::Soft, "soft mode (the host has no guest mode)"))
+        Ok((Mode::Soft, "soft", " (the host has no guest mode)"))
     }
 }
 
@@ -144,7 +146,7 @@ mod tests {
             (MODE_EXIT, true, None),
             (0, false, None),
         ] {
-            let chosen = choose_mode(offered, no_vmm).ok().map(|(mode, _)| mode);
+            let chosen = choose_mode(offered, no_vmm).ok().map(|(mode, ..)| mode);
             assert_eq!(chosen, mode, "{offered} {no_vmm}");
         }
     }

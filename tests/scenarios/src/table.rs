@@ -117,9 +117,9 @@ pub const ALL: &[Scenario] = &[
     bochs("exit-kill-one").exec(EXIT_KILLING)
         .prints(&["exit mode", "spin: begins", "work: thread", "killed 137", "killed 137", "spin: ends", "survivor 0"])
         .keeps(&[("objects:", 4), ("frames", 32)]),
-    bochs("exit-not-wanted").exec("vkernel -d -v -c '/bin/threads 4 5'").prints(&["soft mode (-d), 2 CPUs", "threads: time-out of a wait: ok"]),
-    bochs("exit-not-there").cpu("core2_penryn_t9600").exec(EXIT_HELLO).prints(&["soft mode (the host has no guest mode)", "hello: from a vkernel"]),
-    qemu("exit-not-there-qemu").exec(EXIT_HELLO).prints(&["soft mode (the host has no guest mode)", "hello: from a vkernel"]),
+    bochs("exit-not-wanted").exec("vkernel -d -v -c '/bin/threads 4 5'").prints(&["soft mode, 2 CPUs", "(-d)", "threads: time-out of a wait: ok"]),
+    bochs("exit-not-there").cpu("core2_penryn_t9600").exec(EXIT_HELLO).prints(&["soft mode, 2 CPUs", "(the host has no guest mode)", "hello: from a vkernel"]),
+    qemu("exit-not-there-qemu").exec(EXIT_HELLO).prints(&["soft mode, 2 CPUs", "(the host has no guest mode)", "hello: from a vkernel"]),
 
     // Several vkernels at once, one of which is killed in the middle of its work.
     qemu("two-vkernels-kill-one").smp(4).exec(KILLING)

@@ -22,7 +22,9 @@ fn syscall_length(code: &[u8]) -> Option<usize> {
         )
     };
     let prefixes = code.iter().take_while(|byte| is_prefix(byte)).count();
-    code[prefixes..].starts_with(&[0x0f, 0x05]).then_some(prefixes + 2)
+    code[prefixes..]
+        .starts_with(&[0x0f, 0x05])
+        .then_some(prefixes + 2)
 }
 
 impl AddressSpace {

@@ -34,10 +34,7 @@ pub fn map_ram(size: u64, mode: Mode) -> Result<Ram, Errno> {
     let object = syscall::object_create(size)?;
     let (flags, guest) = match mode {
         Mode::Soft => (MapFlags::SHARED, None),
-        Mode::Exit => (
-            MapFlags::SHARED | MapFlags::GUEST_MEMORY,
-            Some(Guest::new()?),
-        ),
+        Mode::Exit => (MapFlags::SHARED | MapFlags::GUEST_MEMORY, Some(Guest::new()?)),
     };
     let request = MapRequest {
         address: 0,
