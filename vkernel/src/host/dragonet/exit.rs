@@ -111,5 +111,5 @@ pub fn invalidate(range: Range<u64>) -> Result<(), Errno> {
     let length = range.end.saturating_sub(range.start);
     // SAFETY: from a guest it drops translations of the guest's own tables and changes nothing in the process. The vkernel's own table, which
     // maps everything to itself, never changes.
-    Ok(unsafe { syscall::madvise(range.start, length, Advice::Invalidate)? })
+    unsafe { syscall::madvise(range.start, length, Advice::Invalidate) }.map_err(Errno::from)
 }

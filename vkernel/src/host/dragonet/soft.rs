@@ -41,14 +41,8 @@ impl Space {
     /// Makes the host drop its translations of a range.
     pub fn invalidate(&self, range: Range<u64>) -> Result<(), Errno> {
         let length = range.end.saturating_sub(range.start);
-        let invalidate = Advice::Invalidate;
-        Ok(syscall::vmspace_mcontrol(
-            self.get(),
-            range.start,
-            length,
-            invalidate,
-            Vpte(0),
-        )?)
+        syscall::vmspace_mcontrol(self.get(), range.start, length, Advice::Invalidate, Vpte(0))
+            .map_err(Errno::from)
     }
 
     fn get(&self) -> Handle {
