@@ -80,6 +80,13 @@ pub const ALL: &[Scenario] = &[
     bochs("vm-torture-bochs").quantum(1).exec("vm-torture -t 2 --seed 20060912").prints(&["everything came back ... ok", PASSED]),
     bochs("vm-torture-bochs-3-cpus").smp(3).quantum(16).exec("vm-torture -t 2 --seed 20130810").prints(&["everything came back ... ok", PASSED]),
     bochs("vm-torture-bochs-4-cpus").smp(4).quantum(1).exec("vm-torture -t 1 --seed 20131124").prints(&["everything came back ... ok", PASSED]),
+    // Guest mode under torture, with accessed and dirty bits in nested tables and without.
+    bochs("vmm-torture").quantum(1).exec("vmm-torture -t 1 -n 8 --seed 2013").prints(&["everything came back ... ok", PASSED]),
+    bochs("vmm-torture-4-cpus").smp(4).quantum(16).exec("vmm-torture -t 2 -n 8 --seed 2014").prints(&["everything came back ... ok", PASSED]),
+    bochs("vmm-torture-no-accessed-dirty").cpu("corei5_lynnfield_750").exec("vmm-torture -t 2 -n 8 --seed 2015")
+        .prints(&["everything came back ... ok", PASSED]),
+    bochs("vmm-torture-oracles").exec("vmm-torture --self-test --seed 2016").prints(&["test tables ... ok", PASSED]),
+    bochs("vmm-torture-refused").cpu("core2_penryn_t9600").exec("vmm-torture").status(69).prints(&["no guest mode"]),
     bochs("vpagetable-bochs").exec("vpagetable-basic && vpagetable-nested").prints(&[PASSED, PASSED]),
     bochs("boot-protocol-bochs").conformance(false),
     qemu("hello-usb-uefi").boot(Boot::UefiUsb).exec(HELLO).prints(GREETING),
