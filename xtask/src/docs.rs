@@ -1,4 +1,5 @@
-//! `cargo xtask docs`: the book, with the reference that is made from the interface crate.
+//! `cargo xtask docs`: the book, with the pages that are made from code: the reference from the interface crate, the tables of VMX from
+//! the crate that models it.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,20 +8,49 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use dragonet_abi::counters::Counter;
 use dragonet_abi::{Errno, SyscallNumber};
+use vmx_model::controls::{ControlSet, Group, guest};
+use vmx_model::exit::table;
 
 use crate::workspace;
 
-/// Puts the book's sources and the reference together under `target/book` and says how to read them.
+/// A page that is made from code.
+struct Generated {
+    /// Its file.
+    name: &'static str,
+    title: &'static str,
+    /// The page behind which it is listed.
+    behind: &'static str,
+    text: fn() -> String,
+}
+
+const GENERATED: [Generated; 2] = [
+    Generated {
+        name: "reference.md",
+        title: "Reference",
+        behind: "system-calls.md",
+        text: reference_text,
+    },
+    Generated {
+        name: "vmx-tables.md",
+        title: "Exits and controls",
+        behind: "vmx.md",
+        text: vmx_text,
+    },
+];
+
+/// Puts the book's sources and the generated pages together under `target/book` and says how to read them.
 pub fn command() -> Result<()> {
     let book = workspace::target().join("book");
     let source = book.join("src");
     copy_folder(&workspace::root().join("docs/src"), &source)?;
     let config = workspace::root().join("docs/book.toml");
     fs::copy(&config, book.join("book.toml")).with_context(|| format!("copying {}", config.display()))?;
-    let reference = source.join("reference.md");
-    fs::write(&reference, reference_text()).with_context(|| format!("writing {}", reference.display()))?;
+    for page in GENERATED {
+        let file = source.join(page.name);
+        fs::write(&file, (page.text)()).with_context(|| format!("writing {}", file.display()))?;
+    }
     let summary = source.join("SUMMARY.md");
-    let listed = with_reference(&fs::read_to_string(&summary).context("reading the book's summary")?);
+    let listed = with_generated(&fs::read_to_string(&summary).context("reading the book's summary")?);
     fs::write(&summary, listed).with_context(|| format!("writing {}", summary.display()))?;
     println!(
         "the book: {} (read it with `mdbook serve {}`)",
@@ -30,14 +60,16 @@ pub fn command() -> Result<()> {
     Ok(())
 }
 
-/// The summary with the reference listed behind the chapter on system calls.
-fn with_reference(summary: &str) -> String {
+/// The summary with the generated pages listed behind their chapters.
+fn with_generated(summary: &str) -> String {
     let mut listed = String::new();
     for line in summary.lines() {
         listed.push_str(line);
         listed.push('\n');
-        if line.contains("(system-calls.md)") {
-            listed.push_str("  - [Reference](reference.md)\n");
+        for page in GENERATED {
+            if line.contains(&format!("({})", page.behind)) {
+                let _ = writeln!(listed, "  - [{}]({})", page.title, page.name);
+            }
         }
     }
     listed
@@ -60,6 +92,31 @@ fn reference_text() -> String {
     for &counter in Counter::ALL {
         let (name, group) = (counter.name(), counter.group().title());
         let _ = writeln!(text, "| {} | `{name}` | {group} |", counter as usize);
+    }
+    text
+}
+
+/// Every exit with what it becomes, and every control that guests use.
+fn vmx_text() -> String {
+    let mut text = String::from(
+        "# Exits and controls\n\nWritten by `cargo xtask docs` from `vmx_model::exit::table`, which the kernel follows, and \
+         `vmx_model::controls::guest`. The chapter before explains them.\n\n## Exits\n\n",
+    );
+    let _ = table::write_markdown(&mut text);
+    text.push_str(
+        "\n## Controls\n\nRequired, and wanted where the CPU has them. May be 1: also those that a CPU may insist on.\n\n\
+         | group | required | wanted | may be 1 |\n|---|---|---|---|\n",
+    );
+    for group in Group::ALL {
+        let names = |set: &ControlSet| group.names(set.bits(group)).to_string();
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} |",
+            group.name(),
+            names(&guest::REQUIRED),
+            names(&guest::WANTED),
+            names(&guest::HARMLESS)
+        );
     }
     text
 }
@@ -92,6 +149,50 @@ mod tests {
             assert!(text.contains(&format!("`{errno:?}`")));
         }
         assert!(Counter::ALL.iter().all(|counter| text.contains(counter.name())));
+    }
+
+    #[test]
+    fn the_tables_of_vmx_have_a_row_for_every_exit_and_every_control() {
+        let text = vmx_text();
+        for &reason in vmx_model::exit::Reason::ALL {
+            assert!(text.contains(&format!("| {} | {} |", reason as u16, reason.name())));
+        }
+        for group in Group::ALL {
+            let required = group.names(guest::REQUIRED.bits(group)).to_string();
+            assert!(text.contains(&required), "{required}");
+        }
+    }
+
+    #[test]
+    fn generated_pages_are_listed_and_linked_to() {
+        let source = workspace::root().join("docs/src");
+        let read = |name: &str| fs::read_to_string(source.join(name)).expect("the page is there");
+        let listed = with_generated(&read("SUMMARY.md"));
+        for page in GENERATED {
+            assert!(listed.contains(&format!("]({})", page.name)), "{}", page.name);
+            assert!(read(page.behind).contains(page.name), "{}", page.behind);
+        }
+    }
+
+    /// In the chapter's tables a file is followed by what is to be found in it.
+    #[test]
+    fn what_the_chapter_on_vmx_names_is_where_it_says() {
+        let root = workspace::root();
+        let chapter = fs::read_to_string(root.join("docs/src/vmx.md")).expect("the chapter is there");
+        let mut seen = 0;
+        for cell in chapter.lines().flat_map(|line| line.split('|')) {
+            let mut file = None;
+            for span in cell.split('`').skip(1).step_by(2) {
+                if span.contains('/') && span.ends_with(".rs") {
+                    let text = fs::read_to_string(root.join(span));
+                    file = Some((span, text.unwrap_or_else(|why| panic!("{span}: {why}"))));
+                } else if let Some((name, text)) = &file {
+                    assert!(text.contains(span), "{span} is not in {name}");
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 40, "only {seen} names were looked for");
     }
 
     #[test]

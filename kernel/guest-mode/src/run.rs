@@ -126,15 +126,15 @@ pub enum Departure {
 /// once. After each exit they are on before it is served, so that what is pending comes first.
 pub fn run<S: Surroundings>(guest: &mut S::Guest, surroundings: &mut S) -> Departure {
     loop {
-        if surroundings.work(guest) == Fate::Goes {
-            return Departure::Ends;
-        }
         let exit = {
             let guard = surroundings.interrupts_off();
-            if surroundings.has_work(&guard) {
-                continue;
+            (!surroundings.has_work(&guard)).then(|| guest.enter(&guard, surroundings.registers()))
+        };
+        let Some(exit) = exit else {
+            if surroundings.work(guest) == Fate::Goes {
+                return Departure::Ends;
             }
-            guest.enter(&guard, surroundings.registers())
+            continue;
         };
         match exit {
             Exit::Resume => {}

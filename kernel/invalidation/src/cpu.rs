@@ -112,20 +112,20 @@ impl<'cpu, M: Machine> Cpu<'cpu, M> {
         let active = space.active();
         let here = 1u64 << self.index;
         let others = active & !here;
-        let order = Order {
-            space: space.id(),
-            generation,
-            set: OrderSet::of(set),
-            early: set.may_be_delayed(),
-        };
         if others == 0 {
             self.machine.note(Event::ShootdownAvoided);
         } else {
             self.machine
                 .note(Event::Shootdown(u64::from(others.count_ones())));
+            let order = Order {
+                space: space.id(),
+                generation,
+                set: OrderSet::of(set),
+                early: set.may_be_delayed(),
+            };
             self.post(&order, others);
         }
-        self.carry_out(&order);
+        self.forget(space.id(), generation, set.pages());
         if others != 0 {
             self.await_answers();
         }
@@ -175,6 +175,9 @@ impl<'cpu, M: Machine> Cpu<'cpu, M> {
         }
     }
 
+    /// Out of line: there is nothing to serve nearly always.
+    #[cold]
+    #[inline(never)]
     fn serve_all(&mut self) {
         let mut senders = self.mailboxes[self.index].take_notes();
         while senders != 0 {
@@ -194,28 +197,35 @@ impl<'cpu, M: Machine> Cpu<'cpu, M> {
         }
     }
 
-    /// Drops what `order` names if its space is loaded here. If it is not, nothing can be used of it before its generation is
-    /// looked at again; so it is for nested spaces and guests, since this code does not run in a guest.
     fn carry_out(&mut self, order: &Order) {
-        if let OrderSet::Release = order.set {
-            self.machine.release(order.space);
-            return;
+        match &order.set {
+            OrderSet::Release => self.machine.release(order.space),
+            OrderSet::Everything => self.forget(order.space, order.generation, None),
+            OrderSet::Pages(pages, count) => {
+                self.forget(order.space, order.generation, Some(&pages[..*count]));
+            }
         }
+    }
+
+    /// Drops what invalidation number `generation` of a space took away, these pages (`None`: everything), if the space is loaded
+    /// here. If it is not, nothing can be used of it before its generation is looked at again; so it is for nested
+    /// spaces and guests, since this code does not run in a guest.
+    fn forget(&mut self, space: u64, generation: u64, pages: Option<&[u64]>) {
         let current = self.local.current;
-        if current.space != order.space {
+        if current.space != space {
             return;
         }
-        let Some((_, clean)) = self.local.tags.known(order.space) else {
+        let Some((_, clean)) = self.local.tags.known(space) else {
             return;
         };
-        if clean >= order.generation {
+        if clean >= generation {
             // The root was loaded after the generation was raised.
             return;
         }
-        match &order.set {
-            OrderSet::Pages(pages, count) if clean + 1 == order.generation => {
-                self.machine.note(Event::PagesFlushed(*count as u64));
-                for &page in &pages[..*count] {
+        match pages {
+            Some(pages) if clean + 1 == generation => {
+                self.machine.note(Event::PagesFlushed(pages.len() as u64));
+                for &page in pages {
                     self.machine.flush_page(page);
                 }
             }
@@ -224,6 +234,6 @@ impl<'cpu, M: Machine> Cpu<'cpu, M> {
                 self.machine.flush_tag(current.root, current.tag);
             }
         }
-        self.local.tags.cleaned(order.space, order.generation);
+        self.local.tags.cleaned(space, generation);
     }
 }

@@ -52,6 +52,7 @@ impl GuestTags {
     }
 
     /// Tag and identifier for the guest `space`, whose generation is `generation`, under the page table at `root`, which is not 0.
+    #[inline]
     pub fn assign(&mut self, space: u64, generation: u64, root: u64, identifiers: bool) -> GuestAssignment {
         let index = self.find(space).unwrap_or_else(|| {
             let index = self.next;

@@ -10,12 +10,14 @@ use crate::sys::{self, Outcome};
 use crate::vm::FaultError;
 use crate::vmm::{Guest, NestedFault};
 use alloc::boxed::Box;
-use core::sync::atomic::Ordering;
 use dragonet_abi::counters::Counter;
 use dragonet_abi::vmspace as abi;
 use guest_mode::{Departure, Ending, Exception, Fate, Mode, Provision, Surroundings};
 
 /// Runs the thread in guest mode, with the registers in `frame`, until it leaves it. Does not return if the thread ends.
+///
+/// Out of line: its frame would be that of every system call.
+#[inline(never)]
 pub(super) fn run(thread: &Thread, frame: &mut TrapFrame, mut guest: Box<Guest>) {
     let mut around = Around { thread, frame };
     match guest_mode::run(&mut *guest, &mut around) {
@@ -40,11 +42,7 @@ impl Surroundings for Around<'_> {
     fn work(&mut self, guest: &mut Guest) -> Fate {
         let bits = {
             let interrupts = IrqGuard::new();
-            let slot = cpu::slot(interrupts.witness());
-            match slot.work.load(Ordering::SeqCst) {
-                0 => return Fate::Stays,
-                _ => slot.take_work(),
-            }
+            cpu::slot(interrupts.witness()).take_work()
         };
         if bits & work::RESCHEDULE != 0 {
             sched::preempt_if_due();
@@ -61,8 +59,8 @@ impl Surroundings for Around<'_> {
     }
 
     #[inline]
-    fn has_work(&self, guard: &IrqGuard) -> bool {
-        cpu::slot(guard.witness()).work.load(Ordering::SeqCst) != 0
+    fn has_work(&self, _guard: &IrqGuard) -> bool {
+        cpu::has_work()
     }
 
     #[inline]

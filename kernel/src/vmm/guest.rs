@@ -4,7 +4,6 @@ use super::Exit;
 use super::process::{GuestProcess, Membership};
 use super::vmx::{Context, Vcpu};
 use crate::arch::irq::IrqGuard;
-use crate::arch::segments;
 use crate::arch::trap::TrapFrame;
 use crate::sched::TimerKey;
 use crate::vm::{Access, Vmspace};
@@ -121,8 +120,8 @@ impl Backend for Guest {
         };
         let guest = self.membership.guest();
         let (root, bases) = match &self.user {
-            Some(user) => (user.root, user.bases),
-            None => (self.root, segments::user_bases()),
+            Some(user) => (user.root, Some(user.bases)),
+            None => (self.root, None),
         };
         let context = Context {
             root,

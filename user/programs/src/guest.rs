@@ -6,13 +6,19 @@ use dragonet_rt::{ExitCode, eprintln, startup, syscall};
 /// Status of programs that need guest mode, on a machine that has none.
 pub const STATUS_NO_GUEST_MODE: u8 = 69;
 
+/// True if the machine has guest mode.
+#[must_use]
+pub fn has_guest_mode() -> bool {
+    let modes = syscall::system_info().map_or(0, |information| information.vkernel_modes);
+    modes & MODE_EXIT != 0
+}
+
 /// Says so if the machine has no guest mode.
 ///
 /// # Errors
 /// The status with which to end.
 pub fn require_guest_mode() -> Result<(), ExitCode> {
-    let modes = syscall::system_info().map_or(0, |information| information.vkernel_modes);
-    if modes & MODE_EXIT != 0 {
+    if has_guest_mode() {
         return Ok(());
     }
     eprintln!(

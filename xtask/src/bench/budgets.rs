@@ -2,14 +2,14 @@
 
 use anyhow::{Context, Result};
 
-use super::table::{EVENTS, Row, decimal};
+use super::table::{Row, decimal};
 
 /// Instructions may grow by so many parts in a hundred.
 const TOLERANCE: u64 = 2;
 
 const HEADING: &str = "\
-# What an operation may cost: instructions (`-` if they are not counted), then loads of CR3, flushes of a page, flushes of
-# everything, IPIs and page faults. Written by `cargo xtask bench --update`; `cargo xtask bench` compares.
+# What an operation may cost: instructions (`-` if they are not counted), then events, as the book's chapter on measuring
+# explains them. Written by `cargo xtask bench --update`; `cargo xtask bench` compares.
 ";
 
 /// The file.
@@ -17,6 +17,8 @@ const HEADING: &str = "\
 pub struct Budgets {
     /// The compiler that built what was measured.
     pub compiler: String,
+    /// The kinds of events in each row.
+    pub events: Vec<String>,
     /// The rows.
     pub rows: Vec<Row>,
 }
@@ -44,7 +46,12 @@ impl Budgets {
                 continue;
             }
             let words: Vec<&str> = line.split_whitespace().collect();
-            let row = Row::parse(&words).filter(|_| words.len() == 2 + EVENTS.len());
+            if let ["events", kinds @ ..] = words.as_slice() {
+                budgets.events = kinds.iter().map(|&kind| kind.to_owned()).collect();
+                continue;
+            }
+            let kinds = budgets.events.len();
+            let row = Row::parse(&words, kinds).filter(|_| words.len() == 2 + kinds);
             budgets
                 .rows
                 .push(row.with_context(|| format!("line {} is not a row: {line}", number + 1))?);
@@ -54,7 +61,8 @@ impl Budgets {
 
     /// The file's text.
     pub fn print(&self) -> String {
-        let mut text = format!("{HEADING}compiler {}\n", self.compiler);
+        let events = self.events.join(" ");
+        let mut text = format!("{HEADING}compiler {}\nevents {events}\n", self.compiler);
         for row in &self.rows {
             text.push_str(&row.print());
             text.push('\n');
@@ -73,12 +81,20 @@ impl Budgets {
                 self.compiler, measured.compiler
             ));
         }
+        if self.events != measured.events {
+            verdict.failures.push(format!(
+                "the budgets are for the events {}, measured were {}",
+                self.events.join(" "),
+                measured.events.join(" ")
+            ));
+            return verdict;
+        }
         for row in &measured.rows {
             let Some(budget) = self.rows.iter().find(|budget| budget.name == row.name) else {
                 verdict.failures.push(format!("{}: has no budget", row.name));
                 continue;
             };
-            for (kind, (&seen, &allowed)) in EVENTS.iter().zip(row.events.iter().zip(&budget.events)) {
+            for (kind, (&seen, &allowed)) in self.events.iter().zip(row.events.iter().zip(&budget.events)) {
                 if seen > allowed {
                     verdict.failures.push(format!(
                         "{}: {kind} is {}, was {}",
@@ -119,7 +135,8 @@ mod tests {
     use super::*;
 
     fn budgets(compiler: &str, rows: &[&str]) -> Budgets {
-        Budgets::parse(&format!("compiler {compiler}\n{}", rows.join("\n"))).unwrap()
+        let events = "events C T-page T-all P F";
+        Budgets::parse(&format!("compiler {compiler}\n{events}\n{}", rows.join("\n"))).unwrap()
     }
 
     #[test]
@@ -127,7 +144,8 @@ mod tests {
         let before = budgets("rustc 1.2", &["a 100 0 1 0 0 0", "b - 0 0 0 2.5 0"]);
         assert_eq!(Budgets::parse(&before.print()).unwrap(), before);
         for wrong in ["a", "a 1 2 3", "a x 0 0 0 0 0", "a 1 0 0 0 0 0 0"] {
-            assert!(Budgets::parse(wrong).is_err(), "{wrong}");
+            let text = format!("events A B C D E\n{wrong}");
+            assert!(Budgets::parse(&text).is_err(), "{wrong}");
         }
     }
 
@@ -146,6 +164,16 @@ mod tests {
         let allowed = budgets("r", &["a 1 0 0 0 0 0"]);
         let verdict = allowed.compare(&budgets("r", &["b 1 0 0 0 0 0"]));
         assert_eq!(verdict.failures, ["b: has no budget", "a: was not measured"]);
+    }
+
+    #[test]
+    fn events_must_be_the_same() {
+        let allowed = Budgets::parse("events X P\na 1 0 0").unwrap();
+        let verdict = allowed.compare(&Budgets::parse("events X\na 1 0").unwrap());
+        assert_eq!(
+            verdict.failures,
+            ["the budgets are for the events X P, measured were X"]
+        );
     }
 
     #[test]

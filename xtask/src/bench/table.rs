@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result, bail};
 
-/// Kinds of events in a row, as the table calls them.
-pub const EVENTS: [&str; 5] = ["C", "T-page", "T-all", "P", "F"];
+/// What stands before the events in a row, and what behind them.
+const BEFORE: [&str; 2] = ["operation", "I"];
+const BEHIND: &str = "cycles";
 
 /// What one operation costs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,12 +14,12 @@ pub struct Row {
     /// Instructions, if they were counted.
     pub instructions: Option<u64>,
     /// Events, in hundredths.
-    pub events: [u64; EVENTS.len()],
+    pub events: Vec<u64>,
 }
 
 impl Row {
-    /// The row in words that begin so: name, instructions, events.
-    pub fn parse(words: &[&str]) -> Option<Self> {
+    /// The row in words that begin so: name, instructions, so many kinds of events.
+    pub fn parse(words: &[&str], kinds: usize) -> Option<Self> {
         let [name, instructions, events @ ..] = words else {
             return None;
         };
@@ -27,14 +28,14 @@ impl Row {
             number => Some(number.parse().ok()?),
         };
         let events: Vec<u64> = events
-            .get(..EVENTS.len())?
+            .get(..kinds)?
             .iter()
             .map(|word| hundredths(word))
             .collect::<Option<_>>()?;
         Some(Self {
             name: (*name).to_owned(),
             instructions,
-            events: events.try_into().ok()?,
+            events,
         })
     }
 
@@ -66,26 +67,47 @@ pub fn decimal(hundredths: u64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// The rows in what the machine has printed, and the lines of the table as they stand.
-pub fn find(serial: &str) -> Result<(Vec<Row>, Vec<&str>)> {
-    let mut lines = serial.lines().map(str::trim_end);
-    let title = lines
-        .find(|line| line.starts_with("operation "))
+/// A table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table<'text> {
+    /// The kinds of events, as the table calls them.
+    pub events: Vec<String>,
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// The lines as they stand.
+    pub lines: Vec<&'text str>,
+}
+
+/// The last table in what the machine has printed.
+pub fn find(serial: &str) -> Result<Table<'_>> {
+    let lines: Vec<&str> = serial.lines().map(str::trim_end).collect();
+    let start = lines
+        .iter()
+        .rposition(|line| line.starts_with("operation "))
         .context("vmbench has printed no table")?;
+    let (title, lines) = (lines[start], &lines[start + 1..]);
     let columns: Vec<&str> = title.split_whitespace().collect();
-    let known: Vec<&str> = ["operation", "I"].into_iter().chain(EVENTS).collect();
-    if !columns.starts_with(&known) {
-        bail!("vmbench's table has the columns {columns:?}, not {known:?}");
-    }
-    let mut table = vec![title];
-    let mut rows = Vec::new();
-    for line in lines {
+    let end = columns.iter().position(|&column| column == BEHIND);
+    let Some(end) = end.filter(|_| columns.starts_with(&BEFORE)) else {
+        bail!("vmbench's table has the columns {columns:?}, not {BEFORE:?}, events, {BEHIND:?}");
+    };
+    let mut table = Table {
+        events: columns[BEFORE.len()..end]
+            .iter()
+            .map(|&kind| kind.to_owned())
+            .collect(),
+        rows: Vec::new(),
+        lines: vec![title],
+    };
+    for &line in lines {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let Some(row) = Row::parse(&words) else { break };
-        rows.push(row);
-        table.push(line);
+        let Some(row) = Row::parse(&words, table.events.len()) else {
+            break;
+        };
+        table.rows.push(row);
+        table.lines.push(line);
     }
-    Ok((rows, table))
+    Ok(table)
 }
 
 #[cfg(test)]
@@ -101,7 +123,8 @@ mod tests {
 
     #[test]
     fn the_table_is_found_among_other_lines() {
-        let (rows, lines) = find(SERIAL).unwrap();
+        let Table { events, rows, lines } = find(SERIAL).unwrap();
+        assert_eq!(events, ["C", "T-page", "T-all", "P", "F"]);
         assert_eq!(lines.len(), 3);
         assert_eq!(rows[0].instructions, Some(220));
         assert_eq!(
@@ -109,20 +132,29 @@ mod tests {
             Row {
                 name: "inval-1-on-2".to_owned(),
                 instructions: None,
-                events: [0, 150, 0, 100, 2],
+                events: vec![0, 150, 0, 100, 2],
             }
         );
         assert_eq!(rows.len(), 2);
         assert!(find("nothing").is_err());
         assert!(find("operation I X\n").is_err());
+        assert!(find("operation X cycles\n").is_err());
+    }
+
+    #[test]
+    fn of_two_tables_the_last_counts() {
+        let both = format!("{SERIAL}operation I X cycles\ncpuid 9 1 2 met\n");
+        let table = find(&both).unwrap();
+        assert_eq!(table.events, ["X"]);
+        assert_eq!(table.rows.len(), 1);
     }
 
     #[test]
     fn rows_survive_being_written() {
-        for row in find(SERIAL).unwrap().0 {
+        for row in find(SERIAL).unwrap().rows {
             let text = row.print();
             let words: Vec<&str> = text.split_whitespace().collect();
-            assert_eq!(Row::parse(&words), Some(row));
+            assert_eq!(Row::parse(&words, row.events.len()), Some(row));
         }
         assert_eq!(hundredths("1.234"), None);
         assert_eq!(hundredths("1.x"), None);

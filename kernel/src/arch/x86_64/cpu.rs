@@ -171,6 +171,16 @@ pub fn add_events(counter: Counter, events: u64) {
     }
 }
 
+/// [`add_events`] of one event of kind `COUNTER`, where each instruction counts.
+#[inline(always)]
+pub fn add_event<const COUNTER: usize>() {
+    const { assert!(COUNTER < COUNTERS) };
+    // SAFETY: as in `add_events`.
+    unsafe {
+        asm!("inc qword ptr gs:[{offset}]", offset = const EVENTS + 8 * COUNTER, options(nostack));
+    }
+}
+
 /// True if the CPU that runs this code has work to do before it returns to user mode. Asked with interrupts off.
 #[inline(always)]
 pub fn has_work() -> bool {

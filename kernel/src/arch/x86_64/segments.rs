@@ -4,9 +4,10 @@ use super::irq::IrqsOff;
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use x86_64::VirtAddr;
-use x86_64::instructions::tables::load_tss;
+use x86_64::instructions::tables::{lgdt, load_tss};
 use x86_64::registers::model_specific::{FsBase, KernelGsBase};
 use x86_64::registers::segmentation::{CS, DS, ES, FS, SS, Segment};
+use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector};
 use x86_64::structures::tss::TaskStateSegment;
 
@@ -50,6 +51,8 @@ static BOOT_STACKS: BootStacks = BootStacks(UnsafeCell::new(
 struct Tables {
     task_state: UnsafeCell<TaskStateSegment>,
     descriptors: UnsafeCell<GlobalDescriptorTable<8>>,
+    /// Base and limit of `descriptors`, as LGDT takes them.
+    pointer: UnsafeCell<DescriptorTablePointer>,
 }
 
 // SAFETY: an entry is written only by its own CPU, before it loads the tables, and afterwards only by `set_interrupt_stack`,
@@ -60,6 +63,10 @@ static TABLES: [Tables; super::cpu::MAX_CPUS] = [const {
     Tables {
         task_state: UnsafeCell::new(TaskStateSegment::new()),
         descriptors: UnsafeCell::new(GlobalDescriptorTable::empty()),
+        pointer: UnsafeCell::new(DescriptorTablePointer {
+            limit: 0,
+            base: VirtAddr::zero(),
+        }),
     }
 }; super::cpu::MAX_CPUS];
 
@@ -102,7 +109,11 @@ pub(super) unsafe fn init(index: usize, interrupt_stacks: [VirtAddr; INTERRUPT_S
     let null = SegmentSelector(0);
     // SAFETY: the table is in a static and complete; the selectors were just made. FS is null: the kernel does not use it.
     unsafe {
-        descriptors.load_unsafe();
+        *tables.pointer.get() = DescriptorTablePointer {
+            limit: descriptors.limit(),
+            base: VirtAddr::from_ptr(descriptors),
+        };
+        lgdt(&*tables.pointer.get());
         CS::set_reg(code);
         SS::set_reg(data);
         DS::set_reg(null);
@@ -120,8 +131,8 @@ pub(super) fn task_state_base() -> u64 {
 /// Loads this CPU's descriptor table again, which puts its limit right.
 #[inline]
 pub(super) fn reload(_irqs: &IrqsOff) {
-    // SAFETY: the table was loaded by `init` and is not changed after it.
-    unsafe { (*TABLES[super::cpu::index()].descriptors.get()).load_unsafe() };
+    // SAFETY: table and pointer were set by `init` and are not changed after it.
+    unsafe { lgdt(&*TABLES[super::cpu::index()].pointer.get()) };
 }
 
 /// Checks that the CPU has its own descriptor table with its limit, task and selectors.
@@ -157,6 +168,12 @@ pub(super) fn set_interrupt_stack(_irqs: &IrqsOff, top: VirtAddr) {
 /// The FS and GS bases of the program whose thread runs now.
 pub fn user_bases() -> (u64, u64) {
     (FsBase::read().as_u64(), KernelGsBase::read().as_u64())
+}
+
+/// The GS base alone.
+#[inline]
+pub fn user_gs_base() -> u64 {
+    KernelGsBase::read().as_u64()
 }
 
 /// Sets the FS and GS bases of the program whose thread runs now, and nulls its data segment registers: what another thread

@@ -20,7 +20,7 @@ const UNDEFINED_OPCODE: u8 = 6;
 const GENERAL_PROTECTION: u8 = 13;
 const PAGE_FAULT: u8 = 14;
 /// RFLAGS.TF.
-const TRAP_FLAG: u64 = 1 << 8;
+pub(super) const TRAP_FLAG: u64 = 1 << 8;
 /// Pending debug exceptions: a single step is over (SDM 3C 25.4.2).
 const SINGLE_STEP: u64 = 1 << 14;
 
@@ -153,7 +153,8 @@ fn take_pending_step(vmcs: &Current<'_>) -> bool {
     pending & SINGLE_STEP != 0
 }
 
-fn answer_cpuid(policy: &cpuid::Guest, frame: &mut TrapFrame) {
+/// CPUID by policy.
+pub(super) fn answer_cpuid(policy: &cpuid::Guest, frame: &mut TrapFrame) {
     let (leaf, subleaf) = (frame.rax as u32, frame.rcx as u32);
     let answer = cpuid::answer(&NativeCpuid, policy, leaf, subleaf);
     frame.rax = u64::from(answer.eax);

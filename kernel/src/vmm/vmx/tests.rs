@@ -103,7 +103,7 @@ impl Caller {
             let nested = self.vmspace.nested().ok_or("no nested table")?;
             let context = Context {
                 root: self.root,
-                bases: self.bases,
+                bases: Some(self.bases),
                 nested: nested.space(),
                 linear: &self.linear,
                 gate: &self.gate,

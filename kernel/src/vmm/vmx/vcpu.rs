@@ -1,12 +1,14 @@
 //! One thread's virtual CPU: entering it, and what its exits mean.
 
 use super::capability::Machine;
+use super::exits::TRAP_FLAG;
 use super::state;
 use super::vmcs::Vmcs;
 use super::{dump, exits, operation};
 use crate::arch::cpu;
 use crate::arch::fpu;
 use crate::arch::irq::IrqsOff;
+use crate::arch::segments;
 use crate::arch::trap::TrapFrame;
 use crate::arch::vmx::host::{self, CommonHostState, CpuHostState, ThreadHostState};
 use crate::arch::vmx::{self, Current, GuestRegisters};
@@ -22,11 +24,9 @@ use invalidation::{GuestEntry, Space};
 use vmx_model::Field;
 use vmx_model::controls::SecondaryControls;
 use vmx_model::cpuid;
-use vmx_model::exit::ExitReason;
+use vmx_model::exit::{ExitReason, Reason};
 use x86_64::VirtAddr;
 
-/// RFLAGS.TF.
-const TRAP_FLAG: u64 = 1 << 8;
 /// Selectors that a user can change.
 const SELECTORS: [Field; 4] = [
     Field::GuestDsSelector,
@@ -40,8 +40,8 @@ const SELECTORS: [Field; 4] = [
 pub struct Context<'guest> {
     /// Root of the guest's page table: an address in the process, page-aligned.
     pub root: u64,
-    /// Bases of FS and GS.
-    pub bases: (u64, u64),
+    /// Bases of FS and GS; `None` for those that the thread has outside of guest mode.
+    pub bases: Option<(u64, u64)>,
     /// The nested table.
     pub nested: &'guest Space<AtomicU64>,
     /// The guest's linear addresses.
@@ -157,31 +157,76 @@ impl Vcpu {
             root: context.root,
         };
         let border = GuestBorder::new(irqs, self.machine.identifiers);
-        let entered = cross(&border, &entry, context.gate, |tag| {
+        let reason = cross(&border, &entry, context.gate, |tag| {
             self.write_changed(irqs, &vmcs, frame, context, tag);
-            let registers = GuestRegisters {
-                frame,
-                host_stack: &mut self.known.host_stack,
-                launched: self.vmcs.is_launched(),
+            let reason = loop {
+                let reason = self.in_and_out(irqs, &vmcs, frame);
+                // With interrupts off and the bits set it is as if the guest had not been left: who wants it out has sent an
+                // interrupt, which ends the next entry at once.
+                if !reason.is_some_and(|reason| self.answer_at_once(&vmcs, reason, frame)) {
+                    break reason;
+                }
             };
-            // SAFETY: host state and confinement are as `state` wrote them, and the host's changing part was just compared.
-            let entered = unsafe { vmx::enter(&vmcs, registers) };
             host::restore_descriptor_table(irqs);
-            entered
+            reason
         });
-        let Some(entered) = entered else {
-            return Exit::Resume;
+        match reason {
+            None => Exit::Resume,
+            Some(None) => {
+                counters::count(Counter::ExitFatal);
+                dump::entry_failed(&vmcs, self.machine);
+                Exit::Dead
+            }
+            Some(Some(reason)) => self.after_exit(irqs, &vmcs, reason, frame),
+        }
+    }
+
+    /// Into the guest and back: why it left, `None` if it was not entered. The limits of the descriptor tables are not restored.
+    #[inline]
+    fn in_and_out(
+        &mut self,
+        irqs: &IrqsOff,
+        vmcs: &Current<'_>,
+        frame: &mut TrapFrame,
+    ) -> Option<ExitReason> {
+        let registers = GuestRegisters {
+            frame,
+            host_stack: &mut self.known.host_stack,
+            launched: self.vmcs.is_launched(),
         };
+        // SAFETY: host state and confinement are as `state` wrote them, and the host's changing part was compared by `write_changed`; nothing
+        // of it has changed since.
+        let entered = unsafe { vmx::enter(vmcs, registers) };
         if cfg!(debug_assertions) {
+            host::restore_descriptor_table(irqs);
             host::check(irqs, &self.cpu, &self.known.host);
         }
-        if entered.is_err() {
-            counters::count(Counter::ExitFatal);
-            dump::entry_failed(&vmcs, self.machine);
-            return Exit::Dead;
-        }
+        entered.ok()?;
         counters::count(Counter::GuestExit);
-        self.after_exit(irqs, &vmcs, frame)
+        Some(ExitReason(vmcs.read(Field::ExitReason) as u32))
+    }
+
+    /// Serves an exit that needs nothing of the host: CPUID. False, with nothing done: it is another one, or it needs more.
+    #[inline]
+    fn answer_at_once(&mut self, vmcs: &Current<'_>, reason: ExitReason, frame: &mut TrapFrame) -> bool {
+        if reason.0 != Reason::Cpuid as u32
+            || (self.known.flags | vmcs.read(Field::GuestRflags)) & TRAP_FLAG != 0
+        {
+            return false;
+        }
+        let next = vmcs
+            .read(Field::GuestRip)
+            .wrapping_add(vmcs.read(Field::ExitInstructionLength));
+        if VirtAddr::try_new(next).is_err() {
+            return false;
+        }
+        counters::count(Counter::ExitCpuid);
+        self.vmcs.note_launched();
+        exits::answer_cpuid(&self.cpuid, frame);
+        frame.rip = next;
+        self.known.instruction = next;
+        write(vmcs, Field::GuestRip, next);
+        true
     }
 
     /// For tests: lets `action` do what it wants with the VMCS, which has been entered before, and with what is known of the host's
@@ -240,10 +285,13 @@ impl Vcpu {
             &mut known.cr3,
             context.root | u64::from(tag.identifier),
         );
-        update(Field::GuestFsBase, &mut known.bases.0, context.bases.0);
-        update(Field::GuestGsBase, &mut known.bases.1, context.bases.1);
         // The thread may have come back from another CPU, or have changed them by a call: what the exit loads must be what is here now.
         let host = ThreadHostState::now(irqs);
+        let (fs, gs) = context
+            .bases
+            .unwrap_or_else(|| (host.fs_base, segments::user_gs_base()));
+        update(Field::GuestFsBase, &mut known.bases.0, fs);
+        update(Field::GuestGsBase, &mut known.bases.1, gs);
         update(Field::HostCr3, &mut known.host.cr3, host.cr3);
         update(Field::HostFsBase, &mut known.host.fs_base, host.fs_base);
         if self.machine.support.invvpid.is_some() && known.tag != tag.tag {
@@ -253,8 +301,13 @@ impl Vcpu {
     }
 
     /// Takes the registers that the VMCS has over into the frame and finds out what the exit wants.
-    fn after_exit(&mut self, irqs: &IrqsOff, vmcs: &Current<'_>, frame: &mut TrapFrame) -> Exit {
-        let reason = ExitReason(vmcs.read(Field::ExitReason) as u32);
+    fn after_exit(
+        &mut self,
+        irqs: &IrqsOff,
+        vmcs: &Current<'_>,
+        reason: ExitReason,
+        frame: &mut TrapFrame,
+    ) -> Exit {
         if reason.is_entry_failure() {
             return exits::refused_entry(irqs, vmcs, self.machine, reason);
         }

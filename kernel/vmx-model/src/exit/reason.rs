@@ -17,6 +17,7 @@ macro_rules! reasons {
             pub const ALL: &'static [Reason] = &[$(Reason::$variant),*];
 
             /// The reason with this number.
+            #[inline]
             #[must_use]
             pub const fn from_number(number: u16) -> Option<Reason> {
                 match number {
@@ -131,6 +132,7 @@ impl ExitReason {
     }
 
     /// The basic reason, if it is one that this crate knows.
+    #[inline]
     #[must_use]
     pub const fn reason(self) -> Option<Reason> {
         Reason::from_number(self.number())

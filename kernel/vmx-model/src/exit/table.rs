@@ -70,6 +70,7 @@ pub const fn of_event(event: Event) -> Action {
 }
 
 /// What is done about an exit for another reason. A reason that is not known ends the process.
+#[inline]
 #[must_use]
 pub const fn of_reason(reason: Option<Reason>) -> Action {
     match reason {
@@ -94,6 +95,7 @@ const TDX: &str = "the instruction, on a CPU with TDX";
 
 impl ExitKind {
     /// The entry for a reason.
+    #[inline]
     #[must_use]
     pub const fn of(reason: Reason) -> ExitKind {
         use Action as A;

@@ -135,8 +135,10 @@ impl Current<'_> {
     /// If the CPU does not have the field.
     #[inline]
     pub fn read(&self, field: Field) -> u64 {
-        self.try_read(field)
-            .unwrap_or_else(|| panic!("VMREAD of {field:?} failed"))
+        match self.try_read(field) {
+            Some(value) => value,
+            None => no_such_field("VMREAD", field),
+        }
     }
 
     /// Reads a field if the CPU has it.
@@ -149,7 +151,7 @@ impl Current<'_> {
             asm!("vmread {}, {}", "setna {}", out(reg) value, in(reg) u64::from(field.encoding()), out(reg_byte) failed,
                 options(nostack));
         }
-        cpu::add_events(Counter::VmcsRead, 1);
+        cpu::add_event::<{ Counter::VmcsRead as usize }>();
         (failed == 0).then_some(value)
     }
 
@@ -171,20 +173,24 @@ impl Current<'_> {
         }
         #[cfg(debug_assertions)]
         super::write_counts::note(field);
-        cpu::add_events(
-            match field {
-                Field::GuestRip
-                | Field::GuestRsp
-                | Field::GuestRflags
-                | Field::GuestCr3
-                | Field::GuestFsBase
-                | Field::GuestGsBase => Counter::VmcsWriteRegister,
-                _ => Counter::VmcsWriteOther,
-            },
-            1,
-        );
-        assert!(failed == 0, "VMWRITE of {field:?} failed");
+        match field {
+            Field::GuestRip
+            | Field::GuestRsp
+            | Field::GuestRflags
+            | Field::GuestCr3
+            | Field::GuestFsBase
+            | Field::GuestGsBase => cpu::add_event::<{ Counter::VmcsWriteRegister as usize }>(),
+            _ => cpu::add_event::<{ Counter::VmcsWriteOther as usize }>(),
+        }
+        if failed != 0 {
+            no_such_field("VMWRITE", field);
+        }
     }
+}
+
+#[cold]
+fn no_such_field(instruction: &str, field: Field) -> ! {
+    panic!("{instruction} of {field:?} failed");
 }
 
 /// What INVEPT drops (SDM 3C 29.4.3.1).

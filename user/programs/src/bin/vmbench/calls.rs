@@ -18,7 +18,7 @@ pub fn measure(meter: &Meter, results: &mut Results) -> Result<(), Errno> {
     results.exactly("a system call loads no CR3", null.count(Counter::Cr3Load), 0);
     results
         .rows
-        .push(Row::new("null-syscall", null).goal(60).linux(340));
+        .push(Row::new("null-syscall", null).goal(60).peer(340));
 
     let give_way = |_: &mut (), _| {
         thread::yield_now();
@@ -30,7 +30,7 @@ pub fn measure(meter: &Meter, results: &mut Results) -> Result<(), Errno> {
         alone.count(Counter::ContextSwitch),
         0,
     );
-    results.rows.push(Row::new("yield-alone", alone).linux(799));
+    results.rows.push(Row::new("yield-alone", alone).peer(799));
 
     // There and back again, so two switches each.
     let ended = Arc::new(AtomicBool::new(false));

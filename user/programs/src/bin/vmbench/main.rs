@@ -11,6 +11,8 @@ extern crate alloc;
 
 mod calls;
 mod fixture;
+mod guest_processors;
+mod guests;
 mod mappings;
 mod meter;
 mod processors;
@@ -20,8 +22,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use dragonet_abi::process::ThreadControl;
 use dragonet_abi::{Errno, Handle};
-use dragonet_programs::bench::{Row, WEIGHTS};
+use dragonet_programs::bench::{Row, Table};
 use dragonet_programs::checks::Checks;
+use dragonet_programs::guest::{has_guest_mode, require_guest_mode};
 use dragonet_programs::options::Syntax;
 use dragonet_programs::text::fault;
 use dragonet_rt::{Arguments, ExitCode, println, syscall, thread};
@@ -30,16 +33,19 @@ use meter::Meter;
 dragonet_rt::main!(main);
 
 const HELP: &str = "\
-usage: vmbench [-y]
+usage: vmbench [-g | -y]
 
-Measures operations on memory and threads. On one CPU whose ticks are instructions (QEMU with
---icount, Bochs) each row has instructions (I), events, modelled cycles, the goal and what Linux
-takes; on several CPUs it has the events of invalidations. Events: loads of CR3 (C), flushes of a page
-and of everything (T), IPIs (P), page faults (F). What must not happen at all is a failed test.
+Measures operations on memory and threads, and of threads in guest mode where there is one. On one CPU
+whose ticks are instructions (QEMU with --icount, Bochs) each row has instructions (I), events,
+modelled cycles, the goal and what Linux takes (in guest mode: KVM); on several CPUs it has the events
+of invalidations. Events: exits of guests (X), loads of CR3 (C), flushes of a page, of everything, of
+guests by INVVPID and INVEPT (T), IPIs (P), page faults (F), faults of nested page tables (N), reads and
+writes of VMCS fields (V). What must not happen at all is a failed test.
+  -g        only in guest mode; status 69 if the machine has none
   -y        only give way to other threads, until killed";
 
 const SYNTAX: Syntax = Syntax {
-    flags: "y",
+    flags: "gy",
     ..Syntax::new(HELP)
 };
 
@@ -53,7 +59,11 @@ fn main(arguments: Arguments) -> ExitCode {
             thread::yield_now();
         }
     }
-    match run() {
+    let only_guests = options.has('g');
+    if only_guests && let Err(status) = require_guest_mode() {
+        return status;
+    }
+    match run(only_guests) {
         Ok(status) => status,
         Err(errno) => fault("measuring", errno),
     }
@@ -83,11 +93,10 @@ impl Results {
     }
 }
 
-fn run() -> Result<ExitCode, Errno> {
+fn run(only_guests: bool) -> Result<ExitCode, Errno> {
     let cpus = syscall::system_info()?.cpus;
     // On one CPU of several, so that counters and IPIs are those of this thread.
     syscall::thread_control(Handle::SELF_THREAD, ThreadControl::SetAffinity, 1)?;
-    let meter = Meter::new(cpus)?;
     println!(
         "vmbench: {}, {cpus} CPUs, {} build, nothing is random",
         processor(),
@@ -97,23 +106,37 @@ fn run() -> Result<ExitCode, Errno> {
             "release"
         }
     );
+    let meter = Meter::new(cpus)?;
     let mut results = Results::default();
-    if cpus == 1 {
-        calls::measure(&meter, &mut results)?;
-        mappings::measure(&meter, &mut results)?;
-        virtual_tables::measure(&meter, &mut results)?;
-    } else {
-        processors::measure(&meter, &mut results, cpus)?;
+    if !only_guests {
+        if cpus == 1 {
+            calls::measure(&meter, &mut results)?;
+            mappings::measure(&meter, &mut results)?;
+            virtual_tables::measure(&meter, &mut results)?;
+        } else {
+            processors::measure(&meter, &mut results, cpus)?;
+        }
+        print(&meter, &Table::HOST, &results.rows);
+        results.rows.clear();
     }
-    print(&meter, &results.rows);
+    if has_guest_mode() {
+        if cpus == 1 {
+            guests::measure(cpus, &mut results)?;
+        } else {
+            guest_processors::measure(&mut results, cpus)?;
+        }
+        print(&meter, &Table::GUEST, &results.rows);
+    } else {
+        println!("nothing is measured in guest mode: this machine has none, 'vmm' says why");
+    }
     Ok(results.check())
 }
 
-fn print(meter: &Meter, rows: &[Row]) {
-    println!("{}", Row::titles());
-    rows.iter().for_each(|row| println!("{}", row.line()));
+fn print(meter: &Meter, table: &Table, rows: &[Row]) {
+    println!("{}", table.titles());
+    rows.iter().for_each(|row| println!("{}", table.line(row)));
     if meter.counts() {
-        println!("{WEIGHTS}");
+        println!("{}", table.weights);
     } else {
         println!("no instructions: the ticks of this machine do not count those of one CPU");
     }

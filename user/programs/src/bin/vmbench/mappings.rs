@@ -68,7 +68,7 @@ fn first_touch(meter: &Meter, results: &mut Results) -> Result<(), Errno> {
     let flushes = touch.count(Counter::FlushPage) + touch.count(Counter::FlushAll);
     results.exactly("a first touch flushes nothing", flushes, 0);
     let rest = without(&touch, &clear);
-    results.rows.push(Row::new("first-touch", touch).linux(4133));
+    results.rows.push(Row::new("first-touch", touch).peer(4133));
     results
         .rows
         .push(Row::new("first-touch-less-clear", rest).goal(300));
@@ -151,9 +151,7 @@ fn sequences(meter: &Meter, results: &mut Results) -> Result<(), Errno> {
             touch(&memory, 0)
         },
     )?;
-    results
-        .rows
-        .push(Row::new("map-touch-unmap", whole).linux(19_864));
+    results.rows.push(Row::new("map-touch-unmap", whole).peer(19_864));
     let twice = meter.measure(
         OPERATIONS,
         || touched(1),
@@ -170,6 +168,6 @@ fn sequences(meter: &Meter, results: &mut Results) -> Result<(), Errno> {
     );
     results
         .rows
-        .push(Row::new("protect-twice-touch", twice).linux(5946));
+        .push(Row::new("protect-twice-touch", twice).peer(5946));
     Ok(())
 }

@@ -10,6 +10,8 @@ use dragonet_rt::{cycles, system};
 const RUNS: u32 = 8;
 /// Runs where only events are counted, which are always the same.
 const EVENT_RUNS: u32 = 2;
+/// More ticks than a look at them takes, and less than any interrupt.
+const INTERRUPTION: u64 = 64;
 
 /// What is measured, and what measuring costs.
 pub struct Meter {
@@ -77,6 +79,34 @@ impl Meter {
             instructions: best.instructions.filter(|_| self.counts),
             events: least_events,
             ..best
+        })
+    }
+
+    /// Costs of what interrupts this thread, until it has done so `count` times: what passes between two looks at the ticks, less what
+    /// passes when nothing interrupts.
+    pub fn interruptions(&self, count: u64) -> Result<Cost, Errno> {
+        let before = system::counters(ALL_CPUS)?;
+        let (mut seen, mut total, mut usual) = (0, 0, u64::MAX);
+        let mut last = cycles::ticks();
+        while seen < count {
+            let now = cycles::ticks();
+            let gap = now - last;
+            last = now;
+            if gap < INTERRUPTION {
+                usual = usual.min(gap);
+            } else {
+                (seen, total) = (seen + 1, total + gap);
+            }
+        }
+        let after = system::counters(ALL_CPUS)?;
+        let mut events = self.reading;
+        for (event, (after, before)) in events.iter_mut().zip(after.iter().zip(&before)) {
+            *event = (after - before).saturating_sub(*event);
+        }
+        Ok(Cost {
+            operations: count,
+            instructions: Some(total.saturating_sub(count * usual)).filter(|_| self.counts),
+            events,
         })
     }
 }

@@ -34,7 +34,7 @@ pub fn measure(meter: &Meter, results: &mut Results, cpus: u32) -> Result<(), Er
 }
 
 /// Threads on CPUs 1 to `count`, each of which has said that it runs.
-fn helpers<F: FnOnce() + Send + 'static>(
+pub fn helpers<F: FnOnce() + Send + 'static>(
     count: u32,
     mut work: impl FnMut(Arc<AtomicU32>) -> F,
 ) -> Result<Vec<JoinHandle<()>>, Errno> {
@@ -136,13 +136,14 @@ fn users_vmspace(
 }
 
 /// IPIs from here, and to each other CPU.
-struct Reached {
+pub struct Reached {
     sent: Window,
     received: Vec<Window>,
 }
 
 impl Reached {
-    fn open(cpus: u32) -> Result<Self, Errno> {
+    /// From now on.
+    pub fn open(cpus: u32) -> Result<Self, Errno> {
         Ok(Reached {
             sent: Window::open(0)?,
             received: (1..cpus)
@@ -152,7 +153,7 @@ impl Reached {
     }
 
     /// Checks that `calls` invalidations have reached CPUs 1 to `active` - 1 once each, and no other.
-    fn check(&self, results: &mut Results, name: &str, calls: u64, active: u32) -> Result<(), Errno> {
+    pub fn check(&self, results: &mut Results, name: &str, calls: u64, active: u32) -> Result<(), Errno> {
         let sent = self.sent.count(Counter::IpiSent)?;
         results.exactly(
             &format!("{name}: an IPI for each other CPU"),
