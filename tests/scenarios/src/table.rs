@@ -108,6 +108,9 @@ pub const ALL: &[Scenario] = &[
     bochs("vmx-checker-lynnfield").cpu("corei5_lynnfield_750").smp(1).append("test=vmm::checker_and_cpu_agree").failing_entries()
         .prints(&["ways to break a VMCS", "came back: Ok"]),
 
+    bochs("nested-table-misconfigured").smp(1).append("test=vmm::a_misconfigured_nested_table_ends_the_guest_alone").failing_entries()
+        .prints(&["EPT misconfiguration", "nested table, level 1", "came back: Ok"]),
+
     // Broken rules on locks are caught where they are broken.
     qemu("lock-order-broken").append("test=crash::lock_order").status(101)
         .prints(&["dragonet: panic", "lock order: taking Umtx while holding WaitQueue"]),
