@@ -1,7 +1,8 @@
 //! From the command line to running CPUs.
 
-use crate::host;
+use crate::host::{self, Mode};
 use crate::kernel::Kernel;
+use crate::linux::Errno;
 use crate::linux::flags::O_RDWR;
 use crate::memory::PhysicalMemory;
 use crate::options::{HELP, Options, Refusal};
@@ -46,9 +47,10 @@ pub fn main<'a>(arguments: impl IntoIterator<Item = &'a str>) -> u8 {
 }
 
 fn start(options: Options) -> Result<core::convert::Infallible, String> {
-    let mode = choose_mode(&options)?;
+    let (mode, name, why) = choose_mode(host::modes(), options.no_vmm)?;
     let size = options.memory;
-    let ram = host::map_ram(size).map_err(|error| format!("no memory object of {size} bytes: {error}"))?;
+    let ram =
+        host::map_ram(size, mode).map_err(|error| format!("no memory object of {size} bytes: {error}"))?;
     let memory: &'static PhysicalMemory = Box::leak(Box::new(PhysicalMemory::new(ram, host::back_ram)));
     let image = host::root_image(&options.root).ok_or_else(|| {
         format!(
@@ -61,27 +63,39 @@ fn start(options: Options) -> Result<core::convert::Infallible, String> {
     let kernel = Kernel::install(options, memory, root);
     if kernel.options().verbose {
         let cpus = kernel.options().cpus;
-        crate::message!("{mode} mode, {cpus} CPUs, {} KiB of memory", size / 1024);
+        crate::message!("{name} mode, {cpus} CPUs, {} KiB of memory{why}", size / 1024);
     }
     start_first_program(kernel)?;
     for index in 0..kernel.options().cpus {
         let thread = host::spawn_thread(move || crate::kernel::kernel().cpu(index).run())
-            .map_err(|error| format!("no host thread for cpu{index}: {error}"))?;
+            .map_err(|error| no_cpu(index, mode, error))?;
         kernel.cpu(index).set_host_thread(thread);
     }
     kernel.console().serve_input()
 }
 
-/// The best way to run programs that the host has and that this vkernel knows, which today is one.
-fn choose_mode(options: &Options) -> Result<&'static str, String> {
-    let modes = host::modes();
-    if modes & MODE_SOFT == 0 {
-        return Err("the host cannot run vkernels".into());
+/// Why a CPU cannot come up, for a person.
+fn no_cpu(index: usize, mode: Mode, error: Errno) -> String {
+    let hint = match (mode, error) {
+        (_, Errno::EAGAIN) => " (the host's limit of threads is reached; try a smaller -n)",
+        (Mode::Exit, _) => " (in guest mode; -d does without it)",
+        (Mode::Soft, _) => "",
+    };
+    format!("no host thread for cpu{index}: {error}{hint}")
+}
+
+/// The best way to run programs among those that the host offers (`MODE_*`), unless hardware is not to be used. With words for a person: its
+/// name, and in brackets why it is no better one.
+fn choose_mode(offered: u64, no_vmm: bool) -> Result<(Mode, &'static str, &'static str), String> {
+    if offered & MODE_EXIT != 0 && !no_vmm {
+        Ok((Mode::Exit, "exit", ""))
+    } else if offered & MODE_SOFT == 0 {
+        Err("the host cannot run vkernels".into())
+    } else if no_vmm {
+        Ok((Mode::Soft, "soft", " (-d)"))
+    } else {
+        Ok((Mode::Soft, "soft", " (the host has no guest mode)"))
     }
-    if modes & MODE_EXIT != 0 && !options.no_vmm && options.verbose {
-        return Ok("soft (guest mode is there, and not used yet)");
-    }
-    Ok("soft")
 }
 
 fn start_first_program(kernel: &Kernel) -> Result<(), String> {
@@ -115,3 +129,25 @@ fn start_first_program(kernel: &Kernel) -> Result<(), String> {
 }
 
 const _: () = assert!(PAGE_SIZE as usize == crate::memory::ram::FRAME_SIZE);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guest_mode_is_used_where_it_is_offered_and_wanted() {
+        let both = MODE_SOFT | MODE_EXIT;
+        for (offered, no_vmm, mode) in [
+            (both, false, Some(Mode::Exit)),
+            (both, true, Some(Mode::Soft)),
+            (MODE_SOFT, false, Some(Mode::Soft)),
+            (MODE_SOFT, true, Some(Mode::Soft)),
+            (MODE_EXIT, false, Some(Mode::Exit)),
+            (MODE_EXIT, true, None),
+            (0, false, None),
+        ] {
+            let chosen = choose_mode(offered, no_vmm).ok().map(|(mode, ..)| mode);
+            assert_eq!(chosen, mode, "{offered} {no_vmm}");
+        }
+    }
+}

@@ -40,6 +40,9 @@ bitflags! {
         /// With `ANONYMOUS | PRIVATE` and no protection: addresses where nothing is and nothing will be placed. They take no memory,
         /// every access faults, and `mprotect` cannot open them; `munmap` and `FIXED` take them away.
         const GUARD = 0x8000;
+        /// With `SHARED` and an object: memory of a virtual machine. In guest mode the thread's own page tables say what of it may be executed,
+        /// if the handle has the right to execute; in the process itself it is as the protection says.
+        const GUEST_MEMORY = 0x1_0000;
     }
 }
 

@@ -150,6 +150,11 @@ impl Table {
         &self.space
     }
 
+    /// Shows the entries that lead to `address`, from the root down: level and entry. For reports: what it shows may change meanwhile.
+    pub fn trace(&self, address: u64, show: impl FnMut(u8, u64)) {
+        self.tables().trace(address, show);
+    }
+
     /// The root pointer of a nested table, as INVEPT and the VMCS take it.
     pub fn ept_pointer(&self) -> u64 {
         let accessed_dirty = core::ptr::eq(self.format, ept_format(true));

@@ -47,8 +47,14 @@ impl Vmspace {
                     }),
                 // The entry holds what its payload names for as long as the map is locked.
                 Some(entry) => {
-                    let place = (entry.payload, &entry.range());
-                    self.attempt_in(page, access, Around::No, place, claim)
+                    let range = entry.range();
+                    if view == View::Nested {
+                        let mut region = entry.payload.clone();
+                        region.show_to_guest();
+                        self.attempt_in(page, access, Around::No, (&region, &range), claim)
+                    } else {
+                        self.attempt_in(page, access, Around::No, (entry.payload, &range), claim)
+                    }
                 }
             };
             match result {

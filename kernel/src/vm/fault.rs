@@ -185,7 +185,7 @@ impl Vmspace {
 
     fn attempt(&self, page: u64, access: Access, around: Around, view: View) -> Result<Attempt, FaultError> {
         let claim = self.pmap().claim(view);
-        let (region, entry) = {
+        let (mut region, entry) = {
             let map = self.map.lock();
             let entry = map.find(page).ok_or(FaultError::NotMapped)?;
             (entry.payload.clone(), entry.range())
@@ -193,6 +193,9 @@ impl Vmspace {
         if region.role == Role::Ungrown {
             self.grow_stack(page, access)?;
             return Ok(Attempt::Again);
+        }
+        if view == View::Nested {
+            region.show_to_guest();
         }
         self.attempt_in(page, access, around, (&region, &entry), claim)
     }

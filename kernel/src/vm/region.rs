@@ -51,6 +51,8 @@ pub(super) struct Region {
     pub(super) overlay: Option<Overlay>,
     /// Root entry, if translations come from a page table in the object.
     pub(super) root: Option<Vpte>,
+    /// Memory of a virtual machine, whose own page tables decide about execution.
+    pub(super) guest_memory: bool,
     /// What a fork makes of it.
     pub(super) inheritance: Inheritance,
 }
@@ -63,6 +65,14 @@ impl Region {
             protection | self.maximum & Protection::EXECUTE
         } else {
             protection
+        }
+    }
+
+    /// Becomes what guests see: of a virtual machine's memory, their own page tables say page by page what may be executed, as the entries of a
+    /// virtual page table do.
+    pub(super) fn show_to_guest(&mut self) {
+        if self.guest_memory && self.protection.contains(Protection::READ) {
+            self.protection |= self.maximum & Protection::EXECUTE;
         }
     }
 
@@ -157,6 +167,7 @@ impl Region {
             && self.protection == other.protection
             && self.maximum == other.maximum
             && self.root == other.root
+            && self.guest_memory == other.guest_memory
             && self.inheritance == other.inheritance
     }
 }

@@ -35,6 +35,7 @@ fn reserved(role: Role) -> Region {
         maximum: Protection::empty(),
         overlay: None,
         root: None,
+        guest_memory: false,
         inheritance: Inheritance::Share,
     }
 }

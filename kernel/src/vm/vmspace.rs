@@ -396,6 +396,7 @@ fn region_for(arguments: &MapArguments, length: u64, account: &Arc<Account>) -> 
         || flags.contains(MapFlags::ANONYMOUS) == arguments.object.is_some()
         || !arguments.offset.is_multiple_of(PAGE_SIZE)
         || !arguments.address.is_multiple_of(PAGE_SIZE)
+        || flags.contains(MapFlags::GUEST_MEMORY) && (!shared || vpagetable || arguments.object.is_none())
         || length > USER_END - USER_START
     {
         return Err(Errno::EINVAL);
@@ -422,6 +423,7 @@ fn region_for(arguments: &MapArguments, length: u64, account: &Arc<Account>) -> 
             maximum,
             overlay: None,
             root: None,
+            guest_memory: false,
             inheritance: default_inheritance(shared),
         });
     };
@@ -461,6 +463,7 @@ fn region_for(arguments: &MapArguments, length: u64, account: &Arc<Account>) -> 
         maximum,
         overlay,
         root: None,
+        guest_memory: flags.contains(MapFlags::GUEST_MEMORY),
         inheritance: default_inheritance(shared),
     })
 }
@@ -501,6 +504,7 @@ fn vpagetable_region(arguments: &MapArguments, length: u64) -> Result<Region, Er
         maximum: arguments.maximum,
         overlay: None,
         root: Some(Vpte(0)),
+        guest_memory: false,
         inheritance: default_inheritance(true),
     };
     region.protection = region.effective(arguments.protection);

@@ -126,7 +126,7 @@ impl Backend for Guest {
         let context = Context {
             root,
             bases,
-            nested: nested.space(),
+            nested,
             linear: guest.linear(),
             gate: guest.gate(),
         };

@@ -35,6 +35,38 @@ const GUESTS_PASS: &[&str] = &[
     PASSED,
     PASSED,
 ];
+/// Hello, saying how it runs.
+const EXIT_HELLO: &str = "vkernel -v -n 2 -m 64M -c '/bin/hello from a vkernel'";
+/// What it must print where the machine has guest mode.
+const EXIT_GREETING: &[&str] = &[
+    "vkernel: exit mode, 2 CPUs",
+    "hello: from a vkernel",
+    "ran on cpu",
+    "dragonet: exit status 0",
+];
+/// Most Linux programs, each in a vkernel of its own.
+const PROGRAMS: &str = "\
+    vkernel -n 4 -v -c '/bin/threads 4 20' && vkernel -n 2 -c '/bin/fork-exec 3' && vkernel -n 2 -c /bin/signals && \
+    vkernel -n 2 -c '/bin/memory 8' && vkernel -n 2 -c '/bin/crash all' && vkernel -n 2 -c /bin/syscalls-bad && \
+    vkernel -n 2 -c '/bin/fuzz 7 5 3'";
+/// What they must print in exit mode.
+const PROGRAMS_PASSED: &[&str] = &[
+    "vkernel: exit mode, 4 CPUs",
+    "threads: time-out of a wait: ok",
+    "fork-exec: status of a program: ok",
+    "signals: children: ok",
+    "memory: holes: ok",
+    "kinds, 0 failed",
+    "calls, 0 failed",
+    "fuzz: ",
+    "dragonet: exit status 0",
+];
+/// As [`KILLING`], with less work.
+const EXIT_KILLING: &str = "\
+    vkernel -v -n 2 -m 32M -c '/bin/spin 4' & sleep 1; \
+    vkernel -n 2 -m 32M -c '/bin/work 9999 2' & sleep 1; kill %2; wait %2; echo killed $?; jobs; vmstat; \
+    vkernel -n 2 -m 32M -c '/bin/work 9999 2' & sleep 1; kill %2; wait %2; echo killed $?; jobs; vmstat; \
+    wait %1; echo survivor $?";
 
 /// All scenarios, a line or two for each.
 #[rustfmt::skip]
@@ -48,6 +80,13 @@ pub const ALL: &[Scenario] = &[
     bochs("vm-torture-bochs").quantum(1).exec("vm-torture -t 2 --seed 20060912").prints(&["everything came back ... ok", PASSED]),
     bochs("vm-torture-bochs-3-cpus").smp(3).quantum(16).exec("vm-torture -t 2 --seed 20130810").prints(&["everything came back ... ok", PASSED]),
     bochs("vm-torture-bochs-4-cpus").smp(4).quantum(1).exec("vm-torture -t 1 --seed 20131124").prints(&["everything came back ... ok", PASSED]),
+    // Guest mode under torture, with accessed and dirty bits in nested tables and without.
+    bochs("vmm-torture").quantum(1).exec("vmm-torture -t 1 -n 8 --seed 2013").prints(&["everything came back ... ok", PASSED]),
+    bochs("vmm-torture-4-cpus").smp(4).quantum(16).exec("vmm-torture -t 2 -n 8 --seed 2014").prints(&["everything came back ... ok", PASSED]),
+    bochs("vmm-torture-no-accessed-dirty").cpu("corei5_lynnfield_750").exec("vmm-torture -t 2 -n 8 --seed 2015")
+        .prints(&["everything came back ... ok", PASSED]),
+    bochs("vmm-torture-oracles").exec("vmm-torture --self-test --seed 2016").prints(&["test tables ... ok", PASSED]),
+    bochs("vmm-torture-refused").cpu("core2_penryn_t9600").exec("vmm-torture").status(69).prints(&["no guest mode"]),
     bochs("vpagetable-bochs").exec("vpagetable-basic && vpagetable-nested").prints(&[PASSED, PASSED]),
     bochs("boot-protocol-bochs").conformance(false),
     qemu("hello-usb-uefi").boot(Boot::UefiUsb).exec(HELLO).prints(GREETING),
@@ -68,6 +107,9 @@ pub const ALL: &[Scenario] = &[
         .prints(&["ways to break a VMCS", "came back: Ok"]),
     bochs("vmx-checker-lynnfield").cpu("corei5_lynnfield_750").smp(1).append("test=vmm::checker_and_cpu_agree").failing_entries()
         .prints(&["ways to break a VMCS", "came back: Ok"]),
+
+    bochs("nested-table-misconfigured").smp(1).append("test=vmm::a_misconfigured_nested_table_ends_the_guest_alone").failing_entries()
+        .prints(&["EPT misconfiguration", "nested table, level 1", "came back: Ok"]),
 
     // Broken rules on locks are caught where they are broken.
     qemu("lock-order-broken").append("test=crash::lock_order").status(101)
@@ -97,6 +139,21 @@ pub const ALL: &[Scenario] = &[
     qemu("linux-fork-exec").exec("vkernel -n 2 -m 64M -c '/bin/fork-exec 5'").prints(&["fork-exec: "]),
     qemu("linux-syscalls-bad").exec("vkernel -n 2 -m 64M -c /bin/syscalls-bad").prints(&["calls, 0 failed"]),
     qemu("linux-crashes").exec("vkernel -n 2 -m 64M -c '/bin/crash all'").prints(&["kinds, 0 failed"]),
+
+    // The same binary as guest, on CPUs with and without accessed and dirty flags in nested tables; and where it cannot or must not be.
+    bochs("exit-hello").exec(EXIT_HELLO).prints(EXIT_GREETING),
+    bochs("exit-hello-no-flags").cpu("corei5_lynnfield_750").exec(EXIT_HELLO).prints(EXIT_GREETING),
+    bochs("exit-programs").exec(PROGRAMS).prints(PROGRAMS_PASSED),
+    bochs("exit-programs-1-cpu").cpu("corei5_lynnfield_750").smp(1).exec(PROGRAMS).prints(PROGRAMS_PASSED),
+    bochs("exit-programs-4-cpus").cpu("corei7_icelake_u").smp(4).exec(PROGRAMS).prints(PROGRAMS_PASSED),
+    bochs("exit-64-cpus").exec("vkernel -v -n 64 -c '/bin/threads 4 5' && vkernel -n 65").status(2)
+        .prints(&["exit mode, 64 CPUs", "cpu63 is up (slave)", "threads: time-out of a wait: ok", "must be from 1 to 64"]),
+    bochs("exit-kill-one").exec(EXIT_KILLING)
+        .prints(&["exit mode", "spin: begins", "work: thread", "killed 137", "killed 137", "spin: ends", "survivor 0"])
+        .keeps(&[("objects:", 4), ("frames", 32)]),
+    bochs("exit-not-wanted").exec("vkernel -d -v -c '/bin/threads 4 5'").prints(&["soft mode, 2 CPUs", "(-d)", "threads: time-out of a wait: ok"]),
+    bochs("exit-not-there").cpu("core2_penryn_t9600").exec(EXIT_HELLO).prints(&["soft mode, 2 CPUs", "(the host has no guest mode)", "hello: from a vkernel"]),
+    qemu("exit-not-there-qemu").exec(EXIT_HELLO).prints(&["soft mode, 2 CPUs", "(the host has no guest mode)", "hello: from a vkernel"]),
 
     // Several vkernels at once, one of which is killed in the middle of its work.
     qemu("two-vkernels-kill-one").smp(4).exec(KILLING)

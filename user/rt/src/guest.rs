@@ -1,21 +1,21 @@
 //! Running part of a program in guest mode.
 //!
 //! [`IdentityMap`] is a page table that maps every address below 64 GiB, where all of a program lies, to itself; what is really there,
-//! and with which rights, the kernel's nested table decides. A thread that goes on under it does not notice, except that
-//! system calls leave the guest by `vmcall`.
+//! and with which rights, the kernel's nested table decides; only what was placed at run time cannot be executed in any case. A
+//! thread that goes on under it does not notice, except that system calls leave the guest by `vmcall`.
 
 use crate::memory::Mapping;
 use crate::{processor, syscall};
 use core::sync::atomic::{AtomicU64, Ordering};
 use dragonet_abi::Errno;
-use dragonet_abi::layout::{PAGE_SIZE, PLACEMENT_END};
+use dragonet_abi::layout::{PAGE_SIZE, PLACEMENT_END, PLACEMENT_START};
 use dragonet_abi::memory::{Advice, Vpte};
 use dragonet_abi::vmm::{GUEST_MASTER, GuestOptions};
 
 const ENTRIES: u64 = 512;
 const GIBIBYTE: u64 = 1 << 30;
 const LARGE_PAGE: u64 = 2 << 20;
-/// Everything is allowed here; accessed and dirty are set so that nobody has to.
+/// Everything is allowed; accessed and dirty are set so that nobody has to.
 const ALLOW: u64 = Vpte::VALID | Vpte::WRITE | Vpte::USER | Vpte::ACCESSED | Vpte::DIRTY;
 
 /// A page table that maps all of a program's addresses to themselves.
@@ -41,11 +41,16 @@ impl IdentityMap {
         };
         set(0, 0, (base + PAGE_SIZE) | ALLOW)?;
         for number in 0..gibibytes {
+            let rights = if number * GIBIBYTE < PLACEMENT_START {
+                ALLOW
+            } else {
+                ALLOW | Vpte::NO_EXECUTE
+            };
             if huge {
-                set(1, number, (number * GIBIBYTE) | ALLOW | Vpte::LARGE)?;
+                set(1, number, (number * GIBIBYTE) | rights | Vpte::LARGE)?;
                 continue;
             }
-            set(1, number, (base + (2 + number) * PAGE_SIZE) | ALLOW)?;
+            set(1, number, (base + (2 + number) * PAGE_SIZE) | rights)?;
             for page in 0..ENTRIES {
                 let address = number * GIBIBYTE + page * LARGE_PAGE;
                 set(2 + number, page, address | ALLOW | Vpte::LARGE)?;

@@ -12,6 +12,15 @@
 mod fpu;
 mod processor;
 
+/// How programs run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A walker of the host reads the page tables in RAM.
+    Soft,
+    /// The CPUs' threads are guests, whose MMU reads them.
+    Exit,
+}
+
 #[cfg(target_os = "none")]
 mod dragonet;
 #[cfg(not(target_os = "none"))]

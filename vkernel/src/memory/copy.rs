@@ -48,6 +48,20 @@ impl AddressSpace {
         )
     }
 
+    /// As [`Self::read_some`], of memory that the program may execute.
+    ///
+    /// # Errors
+    /// `EFAULT` if the first byte is bad; `ENOMEM`.
+    pub fn fetch(&self, address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let ram = self.memory.ram();
+        self.chunks(
+            address,
+            buffer.len(),
+            Access::Execute,
+            |frame, within, done, length| ram.read(frame, within, &mut buffer[done..done + length]),
+        )
+    }
+
     /// Copies bytes into the program's memory. Returns how many went before the first bad page, if at least one.
     ///
     /// # Errors

@@ -205,6 +205,9 @@ pub mod tests {
     use alloc::boxed::Box;
     use core::ptr::NonNull;
 
+    /// Where entries count from in tests: not 0, so that an address that is taken for an offset does not go unnoticed.
+    const TEST_BASE: u64 = 0x1_2345_6000;
+
     #[repr(align(4096))]
     struct Aligned {
         _bytes: [u8; FRAME_SIZE],
@@ -219,7 +222,7 @@ pub mod tests {
             .collect();
         let base = NonNull::from(Box::leak(block.into_boxed_slice())).cast();
         // SAFETY: leaked, so valid for ever; the only reference was turned into the pointer.
-        let ram = unsafe { Ram::new(base, frames) };
+        let ram = unsafe { Ram::new(base, frames, TEST_BASE) };
         Box::leak(Box::new(PhysicalMemory::new(ram, |_, _| Ok(()))))
     }
 
@@ -266,7 +269,7 @@ pub mod tests {
             .collect();
         let base = NonNull::from(Box::leak(block.into_boxed_slice())).cast();
         // SAFETY: as in `memory`.
-        let ram = unsafe { Ram::new(base, 32) };
+        let ram = unsafe { Ram::new(base, 32, TEST_BASE) };
         let refuse_second_batch: BackRam = |offset, _| if offset == 0 { Ok(()) } else { Err(Errno::ENOMEM) };
         let memory: &'static _ = Box::leak(Box::new(PhysicalMemory::new(ram, refuse_second_batch)));
         let pages: Vec<Page> = core::iter::from_fn(|| memory.allocate_zeroed().ok()).collect();

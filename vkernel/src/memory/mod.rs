@@ -11,6 +11,7 @@ pub mod fault;
 pub mod fork;
 pub mod frames;
 pub mod object;
+mod opcode;
 pub mod page_table;
 pub mod ram;
 pub mod space;

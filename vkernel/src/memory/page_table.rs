@@ -1,8 +1,8 @@
 //! Page tables in RAM, in the hardware's 4-level format (Intel SDM volume 3, section 4.5).
 //!
-//! The same bits serve the host's software walker, which sets accessed and dirty by compare-and-swap, and later the MMU of a
-//! guest thread. So entries are only changed atomically, and every change says whether it narrowed a translation that
-//! the host may have used: then the owner invalidates before the page is used for anything else.
+//! The same bits serve the host's software walker and the MMU of a guest thread; both set accessed and dirty atomically. So entries
+//! are only changed atomically, and every change says whether it narrowed a translation that somebody may have used: then the owner
+//! invalidates before the page is used for anything else.
 
 use crate::linux::Errno;
 use crate::memory::frames::{Page, PhysicalMemory};
@@ -19,30 +19,28 @@ const ROOT_LEVEL: u32 = 3;
 
 /// A leaf entry that owns a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leaf(u64);
+pub struct Leaf {
+    entry: u64,
+    frame: Frame,
+}
 
 impl Leaf {
-    /// An entry for `frame` with [`Vpte`] bits.
-    pub fn new(frame: Frame, bits: u64) -> Self {
-        Leaf(frame.offset() | bits | HELD)
-    }
-
     /// The page it owns.
     pub fn frame(self) -> Frame {
-        Frame(((self.0 & Vpte::FRAME) / PAGE_SIZE) as u32)
+        self.frame
     }
 
     /// The bits that are set among those of `mask`.
     pub fn bits(self, mask: u64) -> u64 {
-        self.0 & mask
+        self.entry & mask
     }
 
     /// True if every bit of `mask` is set.
     pub fn has(self, mask: u64) -> bool {
-        self.0 & mask == mask
+        self.entry & mask == mask
     }
 
-    /// The host's walker has used the entry, so the host may hold a translation made from it.
+    /// A walker has used the entry, so somebody may hold a translation made from it.
     pub fn was_used(self) -> bool {
         self.has(Vpte::ACCESSED)
     }
@@ -66,16 +64,16 @@ impl PageTable {
 
     /// What `MADV_SETMAP` wants: the root as an entry.
     pub fn root_entry(&self) -> Vpte {
-        Vpte(self.root.frame().offset() | Vpte::VALID | Vpte::WRITE | Vpte::USER)
+        Vpte(self.memory.ram().physical(self.root.frame()) | Vpte::VALID | Vpte::WRITE | Vpte::USER)
     }
 
     /// The leaf for `address`, if it owns a page.
     pub fn get(&self, address: u64) -> Option<Leaf> {
         let mut table = self.root.frame();
         for level in (1..=ROOT_LEVEL).rev() {
-            table = child(self.entry(table, address, level))?;
+            table = self.child(self.entry(table, address, level))?;
         }
-        leaf(self.entry(table, address, 0))
+        self.leaf(self.entry(table, address, 0))
     }
 
     /// Puts `page` at `address`, which holds none.
@@ -85,48 +83,48 @@ impl PageTable {
     pub fn insert(&mut self, address: u64, page: Page, bits: u64) -> Result<(), Errno> {
         let mut table = self.root.frame();
         for level in (1..=ROOT_LEVEL).rev() {
-            table = match child(self.entry(table, address, level)) {
+            table = match self.child(self.entry(table, address, level)) {
                 Some(next) => next,
                 None => {
                     let next = self.memory.allocate_zeroed()?.into_frame();
                     let bits = Vpte::VALID | Vpte::WRITE | Vpte::USER;
                     self.entry(table, address, level)
-                        .store(next.offset() | bits, Ordering::Release);
+                        .store(self.memory.ram().physical(next) | bits, Ordering::Release);
                     next
                 }
             };
         }
         let slot = self.entry(table, address, 0);
         assert!(slot.load(Ordering::Relaxed) & HELD == 0, "page put over another");
-        slot.store(Leaf::new(page.into_frame(), bits).0, Ordering::Release);
+        slot.store(self.owning(page, bits), Ordering::Release);
         Ok(())
     }
 
     /// Replaces the page at `address`. Returns the old page and its leaf.
     pub fn replace(&mut self, address: u64, page: Page, bits: u64) -> Option<(Page, Leaf)> {
         let slot = self.find(address)?;
-        leaf(slot)?;
-        let old = Leaf(slot.swap(Leaf::new(page.into_frame(), bits).0, Ordering::AcqRel));
+        self.leaf(slot)?;
+        let old = self.leaf_of(slot.swap(self.owning(page, bits), Ordering::AcqRel));
         Some((self.memory.adopt(old.frame()), old))
     }
 
     /// Takes the page at `address` out. Returns it and its leaf.
     pub fn remove(&mut self, address: u64) -> Option<(Page, Leaf)> {
         let slot = self.find(address)?;
-        leaf(slot)?;
-        let old = Leaf(slot.swap(0, Ordering::AcqRel));
+        self.leaf(slot)?;
+        let old = self.leaf_of(slot.swap(0, Ordering::AcqRel));
         Some((self.memory.adopt(old.frame()), old))
     }
 
     /// Sets and clears bits of the leaf at `address`, which owns a page. Returns the leaf as it was.
     pub fn change(&mut self, address: u64, set: u64, clear: u64) -> Option<Leaf> {
         let slot = self.find(address)?;
-        leaf(slot)?;
+        self.leaf(slot)?;
         slot.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
             Some(old & !clear | set)
         })
         .ok()
-        .map(Leaf)
+        .map(|old| self.leaf_of(old))
     }
 
     /// The first address at or above `range.start` whose leaf owns a page.
@@ -135,7 +133,7 @@ impl PageTable {
         'search: while address < range.end {
             let mut table = self.root.frame();
             for level in (1..=ROOT_LEVEL).rev() {
-                match child(self.entry(table, address, level)) {
+                match self.child(self.entry(table, address, level)) {
                     Some(next) => table = next,
                     None => {
                         let span = PAGE_SIZE << (9 * level);
@@ -148,7 +146,7 @@ impl PageTable {
                 if address >= range.end {
                     return None;
                 }
-                if let Some(found) = leaf(self.memory.ram().entry(table, index)) {
+                if let Some(found) = self.leaf(self.memory.ram().entry(table, index)) {
                     return Some((address, found));
                 }
                 address += PAGE_SIZE;
@@ -160,7 +158,7 @@ impl PageTable {
     fn find(&self, address: u64) -> Option<&AtomicU64> {
         let mut table = self.root.frame();
         for level in (1..=ROOT_LEVEL).rev() {
-            table = child(self.entry(table, address, level))?;
+            table = self.child(self.entry(table, address, level))?;
         }
         Some(self.entry(table, address, 0))
     }
@@ -169,14 +167,34 @@ impl PageTable {
         self.memory.ram().entry(table, index(address, level))
     }
 
+    /// The entry that owns `page`, with [`Vpte`] bits.
+    fn owning(&self, page: Page, bits: u64) -> u64 {
+        self.memory.ram().physical(page.into_frame()) | bits | HELD
+    }
+
+    fn leaf_of(&self, entry: u64) -> Leaf {
+        let frame = self.memory.ram().frame_at(entry & Vpte::FRAME);
+        Leaf { entry, frame }
+    }
+
+    fn child(&self, slot: &AtomicU64) -> Option<Frame> {
+        let entry = slot.load(Ordering::Acquire);
+        (entry & Vpte::VALID != 0).then(|| self.memory.ram().frame_at(entry & Vpte::FRAME))
+    }
+
+    fn leaf(&self, slot: &AtomicU64) -> Option<Leaf> {
+        let entry = slot.load(Ordering::Acquire);
+        (entry & HELD != 0).then(|| self.leaf_of(entry))
+    }
+
     fn free_tables(&self, table: Frame, level: u32) {
         for index in 0..TABLE_ENTRIES {
             let slot = self.memory.ram().entry(table, index);
             if level == 0 {
-                if let Some(leaf) = leaf(slot) {
+                if let Some(leaf) = self.leaf(slot) {
                     drop(self.memory.adopt(leaf.frame()));
                 }
-            } else if let Some(next) = child(slot) {
+            } else if let Some(next) = self.child(slot) {
                 self.free_tables(next, level - 1);
                 drop(self.memory.adopt(next));
             }
@@ -185,7 +203,7 @@ impl PageTable {
 }
 
 impl Drop for PageTable {
-    /// The host's vmspace over this table is gone by then.
+    /// Nobody can walk this table or holds anything from it by then: the address space drops its [`crate::host::Vmspace`] first.
     fn drop(&mut self) {
         self.free_tables(self.root.frame(), ROOT_LEVEL);
     }
@@ -193,16 +211,6 @@ impl Drop for PageTable {
 
 fn index(address: u64, level: u32) -> usize {
     (address >> (12 + 9 * level)) as usize % TABLE_ENTRIES
-}
-
-fn child(slot: &AtomicU64) -> Option<Frame> {
-    let value = slot.load(Ordering::Acquire);
-    (value & Vpte::VALID != 0).then(|| Leaf(value).frame())
-}
-
-fn leaf(slot: &AtomicU64) -> Option<Leaf> {
-    let value = slot.load(Ordering::Acquire);
-    (value & HELD != 0).then_some(Leaf(value))
 }
 
 #[cfg(test)]
@@ -250,11 +258,11 @@ mod tests {
         let mut entry = table.root_entry();
         for shift in [39, 30, 21, 12] {
             assert!(entry.has(Vpte::VALID | Vpte::WRITE | Vpte::USER));
-            let table = Leaf(entry.0).frame();
+            let table = memory.ram().frame_at(entry.offset());
             let index = (address >> shift) as usize & 511;
             entry = Vpte(memory.ram().entry(table, index).load(Ordering::Relaxed));
         }
-        assert_eq!(entry.offset(), frame.offset());
+        assert_eq!(entry.offset(), memory.ram().physical(frame));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub const TABLE_ENTRIES: usize = FRAME_SIZE / 8;
 pub struct Frame(pub u32);
 
 impl Frame {
-    /// Byte offset in the RAM object, which is the "physical address" in a page-table entry.
+    /// Byte offset in the RAM object.
     pub const fn offset(self) -> u64 {
         self.0 as u64 * PAGE_SIZE
     }
@@ -28,6 +28,7 @@ impl Frame {
 pub struct Ram {
     base: NonNull<u8>,
     frames: u32,
+    physical_base: u64,
 }
 
 // SAFETY: the mapping lives as long as the process and is only reached by raw copies and atomics.
@@ -36,13 +37,27 @@ unsafe impl Send for Ram {}
 unsafe impl Sync for Ram {}
 
 impl Ram {
-    /// Takes over the mapping at `base`.
+    /// Takes over the mapping at `base`. In page-table entries, the address of its first byte is `physical_base`, whole pages.
     ///
     /// # Safety
     /// 1. `base` is page-aligned and `frames * FRAME_SIZE` bytes from there stay readable and writable for ever.
     /// 2. Nobody makes references into that memory.
-    pub unsafe fn new(base: NonNull<u8>, frames: u32) -> Self {
-        Ram { base, frames }
+    pub unsafe fn new(base: NonNull<u8>, frames: u32, physical_base: u64) -> Self {
+        Ram {
+            base,
+            frames,
+            physical_base,
+        }
+    }
+
+    /// The frame as page-table entries name it.
+    pub fn physical(&self, frame: Frame) -> u64 {
+        self.physical_base + frame.offset()
+    }
+
+    /// The frame that a page-table entry names by `physical`, an address that came from [`Self::physical`].
+    pub fn frame_at(&self, physical: u64) -> Frame {
+        Frame(((physical - self.physical_base) / PAGE_SIZE) as u32)
     }
 
     /// Count of frames.

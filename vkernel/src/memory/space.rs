@@ -83,7 +83,18 @@ impl AddressSpace {
     /// # Errors
     /// `EINVAL`: the registers are not ones that a program can have.
     pub fn run(&self, state: &mut RunState) -> Result<(), Errno> {
-        self.vmspace.run(state)
+        loop {
+            self.vmspace.run(state)?;
+            if self.recognize_syscall(state).is_ok() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes the host forget the page of `address`, although its entry was only widened.
+    pub fn forget(&self, address: u64) {
+        let page = page_floor(address);
+        self.vmspace.invalidate(page..page + PAGE_SIZE);
     }
 
     /// Adds an area of `length` bytes (rounded up to pages).

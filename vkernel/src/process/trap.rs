@@ -15,6 +15,9 @@ const PAGE_FAULT: u32 = 14;
 /// A page that the table allows and the host still faults on is tried this often before the program is told.
 const MOST_IDLE_FAULTS: u32 = 1000;
 
+/// After so many such faults on end the host is told to forget the page.
+const FORGET_AFTER: u32 = 2;
+
 impl Task {
     /// Serves the exception that ended the run.
     pub fn exception(&mut self) {
@@ -54,6 +57,10 @@ impl Task {
                 } else {
                     (address, 1)
                 };
+                // The host dropped what it knew of the page when the access faulted, or it should have: once more, to be sure.
+                if self.idle_faults.1 == FORGET_AFTER {
+                    self.space.forget(address);
+                }
                 if self.idle_faults.1 > MOST_IDLE_FAULTS {
                     crate::message!("the host does not translate {address:#x} although the table does");
                     self.force_signal(SIGBUS, BUS_ADRERR, detail);

@@ -85,6 +85,19 @@ impl<'memory, M: TableMemory> Tables<'memory, M> {
         }
     }
 
+    /// Shows the entries that lead to `address`, from the root down to the last that is there: level and entry. For reports.
+    pub fn trace(&self, address: u64, mut show: impl FnMut(u8, u64)) {
+        let mut table = self.root;
+        for level in (1..=ROOT_LEVEL).rev() {
+            let entry = self.memory.load(table, index(address, level));
+            show(level, entry);
+            if !self.format.is_present(entry) || self.format.is_leaf(entry, level) {
+                return;
+            }
+            table = self.format.table_address(entry);
+        }
+    }
+
     /// Place of the entry for `address` in the table of `level`, if there is such a table.
     fn slot_at(&self, address: u64, level: u8) -> Option<Place> {
         let mut table = self.root;

@@ -97,6 +97,24 @@ pub fn refused() -> Result<(), &'static str> {
                 "anonymous with an object",
             ),
             (
+                flags(good.flags | MapFlags::GUEST_MEMORY),
+                Errno::EINVAL,
+                "a machine's memory that is private",
+            ),
+            (
+                flags(MapFlags::SHARED | MapFlags::ANONYMOUS | MapFlags::FIXED | MapFlags::GUEST_MEMORY),
+                Errno::EINVAL,
+                "a machine's memory that nobody can name",
+            ),
+            (
+                MapArguments {
+                    flags: vpagetable.flags | MapFlags::GUEST_MEMORY,
+                    ..vpagetable.clone()
+                },
+                Errno::EINVAL,
+                "a machine's memory with a virtual page table",
+            ),
+            (
                 MapArguments {
                     offset: 1,
                     ..shared.clone()

@@ -8,6 +8,7 @@ mod around;
 mod counted;
 mod fork;
 mod fork_storm;
+mod guest;
 mod large;
 mod limits;
 mod locks;
@@ -39,6 +40,10 @@ pub const TESTS: &[Test] = &[
     Test {
         name: "vm::the_whole_address_space_is_unmapped_quickly",
         run: arguments::whole_space,
+    },
+    Test {
+        name: "vm::guests_execute_only_memory_of_a_virtual_machine",
+        run: guest::execution,
     },
     Test {
         name: "vm::hints_are_taken_or_passed_over",

@@ -23,6 +23,7 @@ pub struct Machine {
 
 /// Why there is no guest mode.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one, in a static")]
 pub enum Unsupported {
     /// The CPU has no VMX.
     Cpu(&'static Refusal),
@@ -39,6 +40,7 @@ pub fn support() -> Result<&'static Machine, &'static Unsupported> {
     MACHINE.call_once(find_out).as_ref()
 }
 
+#[expect(clippy::result_large_err, reason = "asked once, for a static")]
 fn find_out() -> Result<Machine, Unsupported> {
     let Some(first) = recorded::recorded(0) else {
         return Err(Unsupported::Cpu(&Refusal::NoVmx));

@@ -2,8 +2,9 @@
 
 use super::capability::Machine;
 use crate::arch::vmx::Current;
+use crate::pmap::Table;
 use vmx_model::checker;
-use vmx_model::exit::ExitReason;
+use vmx_model::exit::{ExitReason, Reason};
 use vmx_model::{Field, instruction_error};
 
 /// The entry instruction failed.
@@ -23,13 +24,18 @@ pub(super) fn entry_refused(vmcs: &Current<'_>, machine: &Machine, reason: ExitR
 }
 
 /// An exit that nothing foresees.
-pub(super) fn unforeseen(vmcs: &Current<'_>, machine: &Machine, reason: ExitReason) {
+pub(super) fn unforeseen(vmcs: &Current<'_>, machine: &Machine, reason: ExitReason, nested: &Table) {
     log::error!(
         "a guest left for {reason} at {:#x}, qualification {:#x}, guest-physical {:#x}",
         vmcs.read(Field::GuestRip),
         vmcs.read(Field::ExitQualification),
         vmcs.read(Field::GuestPhysicalAddress)
     );
+    if let Some(Reason::EptMisconfiguration | Reason::EptViolation) = reason.reason() {
+        nested.trace(vmcs.read(Field::GuestPhysicalAddress), |level, entry| {
+            log::error!("  nested table, level {level}: {entry:#018x}");
+        });
+    }
     all(vmcs, machine);
 }
 

@@ -9,6 +9,7 @@ use crate::arch::vmx::Current;
 use crate::arch::vmx::host;
 use crate::arch::vmx::recorded::NativeCpuid;
 use crate::debug::counters;
+use crate::pmap::Table;
 use crate::vm::Access;
 use crate::vmm::{Exit, NestedFault};
 use dragonet_abi::counters::Counter;
@@ -58,6 +59,8 @@ pub(super) struct Reported<'exit> {
     pub irqs: &'exit IrqsOff,
     pub vmcs: &'exit Current<'exit>,
     pub machine: &'exit Machine,
+    /// The guest's memory.
+    pub nested: &'exit Table,
     pub reason: ExitReason,
     /// The guest was stepping, before the last instruction or after it.
     pub traced: bool,
@@ -70,6 +73,7 @@ impl Reported<'_> {
             irqs,
             vmcs,
             machine,
+            nested,
             reason,
             traced,
         } = self;
@@ -125,7 +129,7 @@ impl Reported<'_> {
             }
             (Action::Exception | Action::EndProcess, _) => {
                 counters::count(Counter::ExitFatal);
-                dump::unforeseen(vmcs, machine, reason);
+                dump::unforeseen(vmcs, machine, reason, nested);
                 Exit::Dead
             }
         }

@@ -9,18 +9,20 @@ use crate::arch::trap::TrapFrame;
 #[cfg(debug_assertions)]
 use crate::arch::vmx;
 use crate::arch::vmx::host::ThreadHostState;
+use crate::mm::physical;
 use crate::pmap;
 use crate::test::Test;
 use crate::vm::Vmspace;
 use crate::vm::tests::{accounted, anonymous, map, space, write};
 use crate::vmm::Exit;
 use alloc::sync::Arc;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering};
 use dragonet_abi::Errno;
 use dragonet_abi::memory::{Protection, Vpte};
 use guest_mode::Gate;
 use invalidation::Space;
 use vmx_model::Field;
+use x86_64::PhysAddr;
 
 /// See [`crate::test`].
 pub const TESTS: &[Test] = &[
@@ -39,10 +41,16 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Tests that Bochs comments, so that its log cannot be held against them.
-pub const ALONE: &[Test] = &[Test {
-    name: "vmm::checker_and_cpu_agree",
-    run: checker_and_cpu_agree,
-}];
+pub const ALONE: &[Test] = &[
+    Test {
+        name: "vmm::checker_and_cpu_agree",
+        run: checker_and_cpu_agree,
+    },
+    Test {
+        name: "vmm::a_misconfigured_nested_table_ends_the_guest_alone",
+        run: misconfigured,
+    },
+];
 
 /// Where the guest's pages are: its page table, a page of code, a second root with the same tables below.
 const BASE: u64 = 0x40_0000;
@@ -104,7 +112,7 @@ impl Caller {
             let context = Context {
                 root: self.root,
                 bases: Some(self.bases),
-                nested: nested.space(),
+                nested,
                 linear: &self.linear,
                 gate: &self.gate,
             };
@@ -259,5 +267,44 @@ fn checker_and_cpu_agree() -> Result<(), &'static str> {
         } else {
             Err("checker and CPU do not agree")
         }
+    })
+}
+
+/// An entry that allows stores and no loads, which no code here makes: the guest ends with a dump of the walk, the host goes on.
+fn misconfigured() -> Result<(), &'static str> {
+    const STORES_ALONE: u64 = 2;
+    with_guest_mode(|| {
+        let mut caller = Caller::new()?;
+        caller.call(|| {})?;
+        let vmspace = caller.vmspace.clone();
+        let nested = vmspace.nested().ok_or("no nested table")?;
+        let mut table = nested.ept_pointer() & !0xfff;
+        let mut leaf = None;
+        nested.trace(CODE, |level, entry| {
+            if level == 1 {
+                leaf = Some((table, entry));
+            }
+            table = entry & 0x000f_ffff_ffff_f000;
+        });
+        let (table, entry) = leaf.ok_or("the code is not mapped for the guest")?;
+        // SAFETY: the last table on the way to the code, which stays while the vmspace is there and nobody else uses it.
+        let words = unsafe { physical::words(PhysAddr::new(table)) };
+        let slot = &words[(CODE >> 12 & 511) as usize];
+        slot.store(entry & !7 | STORES_ALONE, Ordering::Relaxed);
+        // A CPU that has the old entry need not look at the new one; the change must be one that owes a flush.
+        vmspace
+            .protect(CODE, 0x1000, Protection::READ)
+            .and_then(|()| vmspace.protect(CODE, 0x1000, Protection::READ | Protection::EXECUTE))
+            .map_err(|_| "the protection cannot be changed")?;
+        slot.store(entry & !7 | STORES_ALONE, Ordering::Relaxed);
+        let (exit, ..) = caller.run(|| {})?;
+        slot.store(0, Ordering::Relaxed);
+        if exit != Exit::Dead {
+            return Err("the guest goes on");
+        }
+        // The next guest is as good as any.
+        drop(caller);
+        let mut other = Caller::new()?;
+        other.call(|| {})
     })
 }

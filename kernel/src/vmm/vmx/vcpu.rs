@@ -36,14 +36,13 @@ const SELECTORS: [Field; 4] = [
 ];
 
 /// What an entry needs besides the registers in the frame.
-#[derive(Debug)]
 pub struct Context<'guest> {
     /// Root of the guest's page table: an address in the process, page-aligned.
     pub root: u64,
     /// Bases of FS and GS; `None` for those that the thread has outside of guest mode.
     pub bases: Option<(u64, u64)>,
     /// The nested table.
-    pub nested: &'guest Space<AtomicU64>,
+    pub nested: &'guest Table,
     /// The guest's linear addresses.
     pub linear: &'guest Space<AtomicU64>,
     /// Closed: the guest must not be entered now.
@@ -151,7 +150,7 @@ impl Vcpu {
             self.host_cpu = Some(cpu::index());
         }
         let entry = GuestEntry {
-            nested: context.nested,
+            nested: context.nested.space(),
             nested_root: self.nested,
             linear: context.linear,
             root: context.root,
@@ -177,7 +176,7 @@ impl Vcpu {
                 dump::entry_failed(&vmcs, self.machine);
                 Exit::Dead
             }
-            Some(Some(reason)) => self.after_exit(irqs, &vmcs, reason, frame),
+            Some(Some(reason)) => self.after_exit(irqs, &vmcs, context, reason, frame),
         }
     }
 
@@ -305,6 +304,7 @@ impl Vcpu {
         &mut self,
         irqs: &IrqsOff,
         vmcs: &Current<'_>,
+        context: &Context<'_>,
         reason: ExitReason,
         frame: &mut TrapFrame,
     ) -> Exit {
@@ -323,6 +323,7 @@ impl Vcpu {
             irqs,
             vmcs,
             machine: self.machine,
+            nested: context.nested,
             reason,
             traced,
         };

@@ -33,6 +33,10 @@ const CRASHES: &[Crash] = &[
     ("msr", "SIGSEGV", msr),
     ("control-register", "SIGSEGV", control_register),
     ("software-interrupt", "SIGSEGV", software_interrupt),
+    ("debug-trap", "SIGTRAP", debug_trap),
+    ("selector", "SIGSEGV", selector),
+    ("invalidate", "SIGSEGV", invalidate),
+    ("leave-smm", "SIGILL", leave_smm),
     ("abort", "SIGABRT", || std::process::abort()),
     ("kill", "SIGKILL", || signal(libc::SIGKILL)),
     ("term", "SIGTERM", || signal(libc::SIGTERM)),
@@ -157,6 +161,26 @@ fn control_register() {
 fn software_interrupt() {
     // SAFETY: not safe at all.
     unsafe { asm!("int 0x20") };
+}
+
+fn debug_trap() {
+    // SAFETY: not safe at all: INT1.
+    unsafe { asm!(".byte 0xf1") };
+}
+
+fn selector() {
+    // SAFETY: not safe at all: no descriptor table is that large.
+    unsafe { asm!("mov ds, {0:e}", in(reg) 0xfff3_u32) };
+}
+
+fn invalidate() {
+    // SAFETY: not safe at all.
+    unsafe { asm!("invlpg [{}]", in(reg) invalidate as *const u8) };
+}
+
+fn leave_smm() {
+    // SAFETY: not safe at all.
+    unsafe { asm!("rsm") };
 }
 
 fn signal(number: i32) {

@@ -36,6 +36,7 @@ Tests:
   vmbench                measure what operations cost
   torture-basics         create and end threads and processes in a hurry
   vm-torture             torture the virtual memory system
+  vmm-torture            torture guest mode
   vpagetable-basic       map memory through page tables stored in it
   vpagetable-nested      run a vkernel in a vkernel
 

@@ -1,5 +1,6 @@
 //! RAM is a memory file, so that traced processes can map single pages of it.
 
+use crate::host::Mode;
 use crate::linux::Errno;
 use crate::memory::ram::Ram;
 use core::ptr::NonNull;
@@ -40,8 +41,8 @@ impl RamFile {
     }
 }
 
-/// Makes the file and maps it. Called once.
-pub fn map_ram(size: u64) -> Result<Ram, Errno> {
+/// Makes the file and maps it. Called once. There is one mode.
+pub fn map_ram(size: u64, _mode: Mode) -> Result<Ram, Errno> {
     // SAFETY: plain system calls; the mapping is new and never undone.
     let (descriptor, base) = unsafe {
         let descriptor = libc::memfd_create(c"ram".as_ptr(), 0);
@@ -71,7 +72,7 @@ pub fn map_ram(size: u64) -> Result<Ram, Errno> {
     assert!(FILE.set(file).is_ok(), "RAM is mapped once");
     let pointer = NonNull::new(base.cast()).ok_or(Errno::ENOMEM)?;
     // SAFETY: page-aligned, of that size, never undone; references into it are made by nobody.
-    Ok(unsafe { Ram::new(pointer, frames as u32) })
+    Ok(unsafe { Ram::new(pointer, frames as u32, 0) })
 }
 
 /// The host gives memory when it is touched.

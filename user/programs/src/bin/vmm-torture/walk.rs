@@ -34,8 +34,8 @@ pub enum Walked {
     },
     /// A page fault with this error code.
     Fault(u64),
-    /// An entry is where there is no memory.
-    Lost,
+    /// An entry is at this address, where there is no memory.
+    Lost(u64),
 }
 
 /// Translates a linear address for a load or a store.
@@ -47,7 +47,7 @@ pub fn walk(memory: &impl Memory, format: Format, root: u64, address: u64, store
     for level in (1..=ROOT_LEVEL).rev() {
         let place = table + 8 * index(address, level) as u64;
         let Some(word) = memory.load(place) else {
-            return Walked::Lost;
+            return Walked::Lost(place);
         };
         let entry = Vpte(word);
         if !entry.has(Vpte::VALID) {
@@ -72,7 +72,7 @@ pub fn walk(memory: &impl Memory, format: Format, root: u64, address: u64, store
         }
         table = entry.offset();
     }
-    Walked::Lost
+    Walked::Lost(table)
 }
 
 /// True if an entry has bits set that must be clear.

@@ -5,13 +5,14 @@ use crate::SUITE;
 use alloc::format;
 use alloc::string::String;
 use core::time::Duration;
+use dragonet_abi::Errno;
 use dragonet_abi::process::ENDED_KILLED;
 use dragonet_programs::demand;
 use dragonet_programs::random::Random;
 use dragonet_programs::torture::problem::{Outcome, Problem};
-use dragonet_programs::torture::team::Team;
+use dragonet_programs::torture::team::{INTERRUPT, Team};
 use dragonet_rt::process::Command;
-use dragonet_rt::time;
+use dragonet_rt::{syscall, time};
 
 /// What the children play: not this.
 const FAMILIES: [&str; 5] = ["invalidation", "instructions", "unmap", "floods", "registers"];
@@ -38,7 +39,15 @@ fn step(random: &mut Random, sabotaged: bool) -> Outcome {
     time::sleep(Duration::from_micros(random.below(1000 * LONGEST)));
     let status = if sabotaged { STATUS + 1 } else { STATUS };
     child.kill(status).map_err(|errno| failed(&errno))?;
-    let ending = child.wait_for(PATIENCE).map_err(|errno| failed(&errno))?;
+    let ending = loop {
+        match child.wait_for(PATIENCE) {
+            // The leader interrupts its helpers.
+            Err(Errno::EINTR) => {
+                syscall::virq_take(INTERRUPT).map_err(|errno| failed(&errno))?;
+            }
+            outcome => break outcome.map_err(|errno| failed(&errno))?,
+        }
+    };
     demand!(
         ending.0.reason == ENDED_KILLED && ending.status() == STATUS,
         "a child that plays {family} was to be killed, but: {ending}"

@@ -6,6 +6,7 @@ mod host;
 mod instructions;
 mod invalidation;
 mod killing;
+mod own_tables;
 mod random_code;
 mod registers;
 mod tables;
@@ -14,7 +15,7 @@ mod unmap;
 use dragonet_programs::torture::Family;
 
 /// All families.
-pub const ALL: [Family; 10] = [
+pub const ALL: [Family; 11] = [
     ("instructions", instructions::play),
     ("invalidation", invalidation::play),
     ("random-code", random_code::play),
@@ -23,6 +24,7 @@ pub const ALL: [Family; 10] = [
     ("floods", floods::play),
     ("arguments", arguments::play),
     ("tables", tables::play),
+    ("own-tables", own_tables::play),
     ("killing", killing::play),
     ("host", host::play),
 ];

@@ -146,7 +146,7 @@ pub const CASES: &[Case] = &[
     Case::denied("outsd", &[0x6f]).with(&[(RSI, DATA)]),
     Case::denied("rep outsw", &[0x66, 0xf3, 0x6f]).with(&[(RSI, DATA)]),
     // Software interrupts.
-    Case::fault("int 0", &[0xcd, 0x00], PROTECTION, 0 << 3 | 2),
+    Case::fault("int 0", &[0xcd, 0x00], PROTECTION, 2),
     Case::fault("int 1", &[0xcd, 0x01], PROTECTION, 1 << 3 | 2),
     Case::fault("int 3", &[0xcd, 0x03], PROTECTION, 3 << 3 | 2),
     Case::fault("int 4", &[0xcd, 0x04], PROTECTION, 4 << 3 | 2),
