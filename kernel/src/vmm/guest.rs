@@ -90,6 +90,7 @@ impl Guest {
 
     /// From the next entry on the user runs.
     pub fn begin_user(&mut self, user: User) {
+        self.vcpu.begin();
         self.user = Some(user);
     }
 

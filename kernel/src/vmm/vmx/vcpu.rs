@@ -77,6 +77,8 @@ pub struct Vcpu {
     cpuid: cpuid::Guest,
     /// The constant fields are written.
     ready: bool,
+    /// The guest ran since [`Self::begin`].
+    ran: bool,
 }
 
 impl Vcpu {
@@ -107,6 +109,7 @@ impl Vcpu {
                     .contains(SecondaryControls::RDTSCP),
             },
             ready: false,
+            ran: false,
         })
     }
 
@@ -201,6 +204,7 @@ impl Vcpu {
             host::check(irqs, &self.cpu, &self.known.host);
         }
         entered.ok()?;
+        self.ran = true;
         counters::count(Counter::GuestExit);
         Some(ExitReason(vmcs.read(Field::ExitReason) as u32))
     }
@@ -330,11 +334,16 @@ impl Vcpu {
         exit.serve(&self.cpuid, frame)
     }
 
-    /// Bases of FS and GS as the guest left them at its last exit. To be asked before somebody else runs in this guest, because a null selector
-    /// is the one thing that a user can load into a segment register: that clears the base, and the selector's low bits are free. Neither is found by who
-    /// runs next. `None` if the guest has not run.
+    /// From the next entry on somebody else runs in this guest.
+    pub fn begin(&mut self) {
+        self.ran = false;
+    }
+
+    /// Bases of FS and GS as who has begun left them at the last exit; `None` if he has not run. To be asked before somebody else
+    /// runs, because a null selector is the one thing that a user can load into a segment register: that clears the base, and the
+    /// selector's low bits are free. Neither is found by who runs next.
     pub fn take_bases(&mut self, irqs: &IrqsOff) -> Option<(u64, u64)> {
-        if !self.ready {
+        if !self.ran {
             return None;
         }
         let on = vmx::on(irqs)?;

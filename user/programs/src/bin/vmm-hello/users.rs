@@ -116,6 +116,16 @@ fn refusals(checks: &mut Checks, start: &Start<'_>) -> Result<(), Errno> {
         right,
         format_args!("{state:x?}"),
     );
+    // Its time is over before its first instruction: the bases in the guest's registers are still those of this program.
+    state = start.state(user_spin);
+    state.timeout = 1;
+    start.run(&mut state)?;
+    let right = state.reason == RUN_TIMEOUT && state.registers.fs_base == start.fs_base;
+    checks.report(
+        "a user that never ran keeps its segment base",
+        right,
+        format_args!("{state:x?}"),
+    );
     for (name, root) in [
         ("a root that CR3 cannot have", start.table.root() + 8),
         ("no root", 0),
