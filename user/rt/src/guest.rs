@@ -113,6 +113,19 @@ pub fn exchange(word: &AtomicU64, new: u64) -> Result<u64, Errno> {
     Ok(value)
 }
 
+/// Address of the code of a user that does nothing but make a system call.
+#[must_use]
+pub fn calling_user() -> u64 {
+    call_at_once as *const () as u64
+}
+
+/// # Safety
+/// 1. Run as a user only.
+#[unsafe(naked)]
+unsafe extern "C" fn call_at_once() -> ! {
+    core::arch::naked_asm!("syscall", "ud2")
+}
+
 fn has_huge_pages() -> bool {
     const EXTENDED: u32 = 0x8000_0001;
     processor::cpuid(EXTENDED, 0)[3] >> 26 & 1 != 0

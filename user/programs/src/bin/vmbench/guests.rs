@@ -9,12 +9,11 @@ use core::time::Duration;
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
 use dragonet_abi::layout::PAGE_SIZE;
-use dragonet_abi::memory::Protection;
 use dragonet_abi::time::{Clock, FOREVER};
 use dragonet_abi::vmspace::{RUN_EXCEPTION, RegisterFrame, RunState};
 use dragonet_programs::bench::Row;
 use dragonet_rt::atomic_memory::AtomicMemory;
-use dragonet_rt::guest::IdentityMap;
+use dragonet_rt::guest::{IdentityMap, calling_user};
 use dragonet_rt::memory::Mapping;
 use dragonet_rt::{processor, syscall};
 
@@ -29,9 +28,7 @@ const PERIOD: Duration = Duration::from_millis(1);
 const QUIET: u32 = 63;
 /// Rounds of a loop that nothing is to interrupt.
 const UNDISTURBED: u64 = 400_000;
-/// The instruction of the vkernel's user, `syscall`, which is an undefined opcode in guest mode. The user goes on where it was, so it
-/// meets the same instruction again.
-const USER: [u8; 2] = [0x0f, 0x05];
+/// What the user's `syscall` is in guest mode. The user goes on where it was, so it meets the same instruction again.
 const UNDEFINED_OPCODE: u32 = 6;
 
 /// Measures in guest mode.
@@ -145,12 +142,9 @@ fn memory(meter: &Meter, results: &mut Results) -> Result<(), Errno> {
 /// RUN of a user that does nothing but trap.
 fn users(meter: &Meter, results: &mut Results) -> Result<(), Errno> {
     let user = IdentityMap::new()?;
-    let code = syscall::object_create(PAGE_SIZE)?;
-    Mapping::of_object(code.get(), 0, PAGE_SIZE, Protection::READ | Protection::WRITE)?.write(0, &USER)?;
-    let code = Mapping::of_object(code.get(), 0, PAGE_SIZE, Protection::READ | Protection::EXECUTE)?;
     let mut state = RunState {
         registers: RegisterFrame {
-            rip: code.address(),
+            rip: calling_user(),
             ..RegisterFrame::default()
         },
         timeout: FOREVER,
