@@ -15,6 +15,7 @@ fn assert_right(fault: Fault, repeated: usize, cpus: &[&[Operation]]) {
         features: Features {
             pcids: tags,
             vpids: tags,
+            guest_pcids: tags,
             nested_dirty: tags,
         },
         cpus: cpus

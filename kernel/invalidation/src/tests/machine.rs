@@ -145,6 +145,11 @@ impl Machine for SimulatedCpu<'_> {
         }
     }
 
+    fn release(&self, object: u64) {
+        self.rig.step();
+        self.rig.hardware().release_structure(self.cpu, object);
+    }
+
     fn barrier(&self) {
         // Shuttle's words are sequentially consistent.
     }

@@ -124,6 +124,7 @@ impl Vmspace {
             nested: &nested.space,
             nested_root: nested.root,
             linear,
+            root: universe::address(ROOTS[which]),
         };
         let spaces = [nested.space.id(), linear.id()];
         core.set_mode(Mode::Kernel);
@@ -131,7 +132,8 @@ impl Vmspace {
         spaces
             .iter()
             .for_each(|&space| rig.hardware().note_use(core.index, space, true));
-        let vpid = core.protocol(Phase::EnterGuest, |cpu| cpu.enter_guest(&entry));
+        let identifiers = rig.hardware().features.guest_pcids;
+        let tag = core.protocol(Phase::EnterGuest, |cpu| cpu.enter_guest(&entry, identifiers));
         if planted(Fault::ServeBeforeEntry) {
             for _ in 0..8 {
                 core.rig.step();
@@ -140,7 +142,8 @@ impl Vmspace {
         }
         core.rig.step();
         let guest = Guest {
-            vpid,
+            vpid: tag.tag,
+            pcid: tag.identifier,
             nested: nested.root,
             nested_allocation: 0,
             root: universe::address(ROOTS[which]),

@@ -113,9 +113,9 @@ impl Hardware {
         // What faults is decided by a walk; it drops what would be used for the address.
         let outcome = self.walk_guest(cpu, guest, address, write);
         let cache = &mut self.cpus[cpu].cache;
-        cache.page_fault(guest.vpid, 0, address);
+        cache.page_fault(guest.vpid, guest.pcid, address);
         if let Outcome::NestedFault(physical, _) = outcome {
-            cache.ept_violation(guest.vpid, 0, guest.nested, physical, address);
+            cache.ept_violation(guest.vpid, guest.pcid, guest.nested, physical, address);
         }
         self.reach(cpu);
         outcome

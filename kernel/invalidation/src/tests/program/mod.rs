@@ -52,6 +52,8 @@ pub enum Operation {
     EditGuest(usize, usize, bool, bool),
     /// A process changes an entry and invalidates it for both guests.
     InvalidateGuest(usize, usize),
+    /// A control structure comes to this CPU.
+    Load(usize),
     /// A process runs a guest, which makes these accesses.
     Guest(usize, Vec<(usize, bool)>),
 }

@@ -128,6 +128,10 @@ impl Core {
                     space.invalidate_guest(core, which, page, 1);
                 }
             }),
+            Operation::Load(which) => {
+                self.set_mode(Mode::Kernel);
+                self.load_structure(which);
+            }
             Operation::Guest(which, ref accesses) => {
                 self.with_own(|core, space| space.run_guest(core, which, accesses));
             }

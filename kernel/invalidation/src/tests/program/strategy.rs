@@ -2,6 +2,7 @@
 
 use super::{ALLOW, FIRST_DATA, Operation, Place, Program, ROOT, Subject};
 use crate::tests::driver::guest::{PAGES, ROOTS};
+use crate::tests::driver::structure::STRUCTURES;
 use crate::tests::driver::{RAM_PAGES, SLOTS};
 use crate::tests::model::Features;
 use crate::tests::universe::{DEVICE, PRIVATE, VIRTUAL};
@@ -97,6 +98,7 @@ fn guests() -> impl Strategy<Value = Operation> {
         2 => (0..PAGES, PRIVATE, any::<bool>(), any::<bool>())
             .prop_map(|(page, target, write, global)| Operation::EditGuest(page, target, write, global)),
         3 => (0..PAGES, 0..PAGES).prop_map(|(page, target)| Operation::InvalidateGuest(page, target)),
+        1 => (0..STRUCTURES).prop_map(Operation::Load),
         8 => (0..ROOTS.len(), accesses).prop_map(|(which, accesses)| Operation::Guest(which, accesses)),
     ]
 }
@@ -170,7 +172,13 @@ pub fn program(subject: Subject) -> impl Strategy<Value = Program> {
         _ => prop_oneof![1 => 1..2usize, 4 => 2..4usize, 2 => 4..5usize].boxed(),
     };
     let cpus = cpus.prop_flat_map(move |cpus| prop::collection::vec(operations(subject), cpus));
-    (features(), cpus).prop_map(|(features, cpus)| Program { features, cpus })
+    (features(), cpus, prop::bool::weighted(0.6)).prop_map(|(features, cpus, guest_pcids)| {
+        let features = Features {
+            guest_pcids,
+            ..features
+        };
+        Program { features, cpus }
+    })
 }
 
 fn features() -> impl Strategy<Value = Features> {
@@ -178,6 +186,7 @@ fn features() -> impl Strategy<Value = Features> {
     (likely(), likely(), likely()).prop_map(|(pcids, vpids, nested_dirty)| Features {
         pcids,
         vpids,
+        guest_pcids: false,
         nested_dirty,
     })
 }
