@@ -21,6 +21,9 @@ impl Core {
             let structure = address(which);
             if *place != Some(core.index) {
                 let holder = place.unwrap_or(core.index);
+                if place.is_some() {
+                    core.rig.hardware().count("structure moved");
+                }
                 core.rig.hardware().note_invalidation(core.index, structure);
                 core.protocol(Phase::Invalidate, |cpu| cpu.ask_to_release(holder, structure));
             }

@@ -170,9 +170,11 @@ impl Hardware {
             let allowed = match (tag, self.cpus[cpu].guest) {
                 (Tag::Linear { .. }, _) => self.oracle.allows(self.loaded(cpu), page, access),
                 (Tag::GuestPhysical { .. }, Some(guest)) => self.oracle.allows(guest.process, page, access),
-                (Tag::Combined { .. }, Some(guest)) => {
+                (Tag::Combined { pcid, .. }, Some(guest)) => {
+                    let root = pcid.map(|_| guest.root);
                     let physical = used.guest_physical + (page - used.base);
-                    self.oracle.guest_allows(guest.linear, page, physical, write)
+                    self.oracle
+                        .guest_allows(guest.linear, root, page, physical, write)
                         && self.oracle.allows(guest.process, physical, access)
                 }
                 (_, None) => false,
