@@ -274,6 +274,22 @@ fn a_guest_has_tag_and_identifiers_of_the_cpu_that_it_is_on() {
     );
 }
 
+/// More guests than tags. All have the same page tables, and nothing else tells a new owner that the old one's translations are stale.
+#[test]
+fn a_tag_that_changes_hands_between_guests_is_flushed() {
+    let accesses = || vec![(1, true), (2, true)];
+    let program = [
+        Run(0),
+        BuildGuest,
+        InvalidateGuest(0, (0, 1), 2),
+        Guest(0, 0, accesses()),
+        Guest(1, 0, accesses()),
+        InvalidateGuest(2, (0, 1), 1),
+        Guest(2, 0, accesses()),
+    ];
+    assert_right(Fault::SkipGuestFlush, 1, &[&program]);
+}
+
 /// 29.4.3.1: INVVPID of an address is for all identifiers.
 #[test]
 fn a_page_goes_under_all_page_tables_of_a_guest() {
@@ -286,6 +302,27 @@ fn a_page_goes_under_all_page_tables_of_a_guest() {
         1,
         &[&edits, &under(&[0, 3, 0, 3])],
     );
+}
+
+/// An invalidation by address here is not enough where one from elsewhere was missed.
+#[test]
+fn a_cpu_that_missed_an_invalidation_drops_more_than_its_own_page() {
+    let accesses = || vec![(1, true), (2, true)];
+    let here = [
+        Run(0),
+        BuildGuest,
+        Guest(0, 0, accesses()),
+        InvalidateGuest(0, (0, 2), 1),
+        Guest(0, 0, accesses()),
+        InvalidateGuest(0, (0, 2), 2),
+        Guest(0, 0, accesses()),
+    ];
+    let elsewhere = [
+        Run(0),
+        InvalidateGuest(0, (0, 1), 2),
+        InvalidateGuest(0, (0, 1), 1),
+    ];
+    assert_right(Fault::SkipGuestFlush, 2, &[&here, &elsewhere]);
 }
 
 /// A root page is given up and becomes the root of other tables: nothing is left of the ones before, on any CPU.

@@ -15,8 +15,8 @@ use page_table::FlushSet;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-/// Guests of a process.
-pub const GUESTS: usize = 2;
+/// Guests of a process, more than a CPU remembers.
+pub const GUESTS: usize = 3;
 /// Root tables under which each of them may run: pages of the process, more than there are identifiers.
 pub const ROOTS: [usize; 4] = [7, 8, 9, 10];
 /// The tables of level 3 that a root may point to: each leads the same pages to other places.
