@@ -4,10 +4,10 @@
 //! guest's process-context identifier) where the CPU has such; else only from one at a time. An entry with a tag drops nothing
 //! by itself (Intel SDM volume 3C, 29.4.3.2), so a table that is new under its number needs a number under which there is nothing.
 
-/// Guests that a CPU remembers.
-pub(crate) const GUESTS: usize = 8;
-/// Page tables of one guest that a CPU remembers.
-const TABLES: usize = 8;
+/// Guests that a CPU remembers. Few in tests, where tags are to change hands often.
+pub(crate) const GUESTS: usize = if cfg!(test) { 2 } else { 8 };
+/// Page tables of one guest that a CPU remembers. Few in tests too.
+const TABLES: usize = if cfg!(test) { 2 } else { 8 };
 
 #[derive(Clone, Copy, Debug)]
 struct Slot {

@@ -11,9 +11,9 @@ use page_table::FlushSet;
 /// In `what`: drop everything.
 const EVERYTHING: u64 = 1 << 32;
 /// In `what`: the answer may come before the deed.
-const EARLY: u64 = 1 << 33;
+pub(crate) const EARLY: u64 = 1 << 33;
 /// In `what`: nothing is to be dropped, an object is to be let go.
-const RELEASE: u64 = 1 << 34;
+pub(crate) const RELEASE: u64 = 1 << 34;
 
 /// What one CPU shares with the others. A cache line of its own for the inbox, which others write while the request is read.
 #[derive(Debug)]

@@ -39,13 +39,21 @@ faults! {
         /// INVVPID where INVEPT is needed.
         InvvpidForInvept: Guests,
         /// INVVPID of a tag is left out.
-        SkipGuestFlush: Guests,
+        SkipGuestFlush: Roots,
         /// INVVPID of an address is left out.
-        SkipGuestPageFlush: Guests,
+        SkipGuestPageFlush: Roots,
         /// INVLPG where INVVPID of an address is needed (S7).
-        InvlpgForInvvpid: Guests,
+        InvlpgForInvvpid: Roots,
         /// INVVPID that retains globals where a tag gets a new owner.
-        RetainGuestGlobals: Guests,
+        RetainGuestGlobals: Roots,
+        /// INVVPID of one address where the tag is meant.
+        FlushGuestPageOnly: Roots,
+        /// A guest's tag is flushed under one identifier, as by a load of CR3 in the guest.
+        FlushOneIdentifier: Roots,
+        /// A guest's page is dropped under one identifier, as by INVLPG in the guest.
+        FlushPageOfOneIdentifier: Roots,
+        /// VMCLEAR is left out.
+        SkipRelease: Guests,
         /// Interrupts to a CPU that runs a program get lost (4dd1b99459).
         LoseInterrupt: Memory,
     }
@@ -68,9 +76,11 @@ faults! {
         /// An invalidator that waits does not serve (58c45905b1).
         WaitWithoutServing: Memory,
         /// Of several notes in an inbox all but one get lost.
-        LoseNotes: Guests,
+        LoseNotes: Roots,
         /// An answer gets lost.
         LoseAnswer: Memory,
+        /// The answer comes before the control structure is released.
+        AnswerBeforeRelease: Guests,
     }
     /// Faults in the use of the protocol.
     USE {
@@ -135,9 +145,17 @@ faults! {
         /// The bits of a guest's spaces are cleared before the exit.
         LeaveBeforeExit: Guests,
         /// Two guests' linear addresses share a tag.
-        ShareGuestTag: Guests,
+        ShareGuestTag: Roots,
+        /// A root of a guest is entered under the identifier of another one, and nothing is flushed.
+        ReuseIdentifier: Roots,
+        /// All roots of a guest are entered under one identifier.
+        IgnoreIdentifiers: Roots,
+        /// Another root of a guest without identifiers is entered without a flush.
+        SkipRootFlush: Roots,
+        /// A guest keeps tag and identifier on whatever CPU it is entered.
+        KeepGuestTag: Roots,
         /// A guest's page-table change is not told to its other CPUs.
-        InvalidateGuestHereOnly: Guests,
+        InvalidateGuestHereOnly: Roots,
     }
 }
 

@@ -4,6 +4,7 @@ use super::driver::Rig;
 use super::fault::{Fault, Phase, phase, planted};
 use super::model::Mode;
 use super::model::cache::{Invpcid, Invvpid};
+use crate::mailbox::{EARLY, RELEASE};
 use crate::{Event, GuestMachine, Machine, Word};
 use shuttle::rand::Rng;
 use shuttle::sync::atomic::AtomicU64;
@@ -34,7 +35,8 @@ impl Word for SharedWord {
     }
 
     fn store(&self, value: u64, order: Ordering) {
-        self.0.store(value, order);
+        let early = value == RELEASE && planted(Fault::AnswerBeforeRelease);
+        self.0.store(if early { RELEASE | EARLY } else { value }, order);
     }
 
     fn swap(&self, value: u64, order: Ordering) -> u64 {
@@ -145,8 +147,12 @@ impl Machine for SimulatedCpu<'_> {
         }
     }
 
-    fn release(&self, _object: u64) {
-        unreachable!("nothing here has a control structure");
+    fn release(&self, object: u64) {
+        self.rig.step();
+        if planted(Fault::SkipRelease) {
+            return;
+        }
+        self.rig.hardware().release_structure(self.cpu, object);
     }
 
     fn barrier(&self) {
@@ -184,8 +190,13 @@ impl GuestMachine for SimulatedCpu<'_> {
             return;
         }
         let mut hardware = self.rig.hardware();
+        let first = u16::from(hardware.features.guest_pcids);
         if planted(Fault::RetainGuestGlobals) {
             hardware.invvpid(self.cpu, Invvpid::SingleRetainingGlobals(tag));
+        } else if planted(Fault::FlushGuestPageOnly) {
+            hardware.invvpid(self.cpu, Invvpid::Address(tag, super::universe::address(0)));
+        } else if planted(Fault::FlushOneIdentifier) {
+            hardware.invpcid_in_guest(self.cpu, tag, Invpcid::Single(first));
         } else {
             hardware.invvpid(self.cpu, Invvpid::Single(tag));
         }
@@ -197,8 +208,11 @@ impl GuestMachine for SimulatedCpu<'_> {
             return;
         }
         let mut hardware = self.rig.hardware();
+        let first = u16::from(hardware.features.guest_pcids);
         if planted(Fault::InvlpgForInvvpid) {
             hardware.flush_page(self.cpu, address);
+        } else if planted(Fault::FlushPageOfOneIdentifier) {
+            hardware.invpcid_in_guest(self.cpu, tag, Invpcid::Address(first, address));
         } else {
             hardware.invvpid(self.cpu, Invvpid::Address(tag, address));
         }

@@ -82,8 +82,8 @@ pub struct Oracle {
     words: BTreeMap<(u64, usize), Log<u64>>,
     /// Frames of the object with the virtual page tables.
     ram: Vec<Frame>,
-    /// Process and root table of each space of a guest's linear addresses.
-    linears: BTreeMap<u64, (u64, u64)>,
+    /// Process of each space of a guest's linear addresses, and the root tables under which the guest may run.
+    linears: BTreeMap<u64, (u64, Vec<u64>)>,
 }
 
 const NEEDED: u64 = Vpte::VALID | Vpte::USER;
@@ -140,8 +140,8 @@ impl Oracle {
         log.turn_to(Some(word), clock);
     }
 
-    pub fn add_linear(&mut self, linear: u64, process: u64, root: u64) {
-        self.linears.insert(linear, (process, root));
+    pub fn add_linear(&mut self, linear: u64, process: u64, roots: Vec<u64>) {
+        self.linears.insert(linear, (process, roots));
     }
 
     /// For these pages all that ended up to the moment `since` is over.
@@ -240,13 +240,17 @@ impl Oracle {
             })
     }
 
-    /// True if a guest's own table may lead from `page` to the guest-physical page `target`.
-    pub fn guest_allows(&self, linear: u64, page: u64, target: u64, write: bool) -> bool {
-        let Some(&(process, root)) = self.linears.get(&linear) else {
+    /// True if the guest's own table at `root` may lead from `page` to the guest-physical page `target`. Without a root any of the
+    /// guest's tables will do: a global translation serves under all, and that they agree is the guest's affair.
+    pub fn guest_allows(&self, linear: u64, root: Option<u64>, page: u64, target: u64, write: bool) -> bool {
+        let Some((process, roots)) = self.linears.get(&linear) else {
             return false;
         };
         let floor = self.floor(linear, page);
-        self.guest_leads(process, root, 4, page, target, write, floor)
+        roots
+            .iter()
+            .filter(|&&known| root.is_none_or(|root| root == known))
+            .any(|&root| self.guest_leads(*process, root, 4, page, target, write, floor))
     }
 
     #[allow(clippy::too_many_arguments)]

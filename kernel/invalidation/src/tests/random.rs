@@ -140,8 +140,25 @@ fn programs_about_guests_are_right() {
         "guest loads",
         "guest stores",
         "kicked out",
+        "structure moved",
     ];
     assert_happens(&events, &more);
+}
+
+#[test]
+fn programs_about_roots_of_guests_are_right() {
+    let events = many(Subject::Roots);
+    let names = [
+        "guest flushed",
+        "guest loads",
+        "guest stores",
+        "kicked out",
+        "root changed without identifiers",
+        "root changed to the first identifier",
+        "root changed to another identifier",
+        "structure moved",
+    ];
+    assert_happens(&events, &names);
 }
 
 #[test]
@@ -159,7 +176,7 @@ fn replay() {
     };
     let words: Vec<&str> = text.split_whitespace().collect();
     let number = |index: usize| words[index].parse().expect("program and schedule are numbers");
-    let subject = Subject::named(words[0]).expect("memory, copies, virtual, guests or sizes");
+    let subject = Subject::named(words[0]).expect("memory, copies, virtual, guests, roots or sizes");
     let program = numbered(subject, number(1));
     println!("{program}");
     plant(None);

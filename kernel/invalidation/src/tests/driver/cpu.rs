@@ -9,6 +9,7 @@ use crate::{Cpu, Loaded, Local, Space};
 use page_table::FlushSet;
 use shuttle::rand::Rng;
 use shuttle::sync::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub struct Core {
@@ -19,6 +20,8 @@ pub struct Core {
     irqs_off: u32,
     /// The space that it runs.
     pub space: Option<Arc<Vmspace>>,
+    /// The root under which it last ran each guest, by the id of its linear addresses.
+    guest_roots: BTreeMap<u64, usize>,
 }
 
 impl Core {
@@ -29,6 +32,7 @@ impl Core {
             local: Local::new(),
             irqs_off: 0,
             space: None,
+            guest_roots: BTreeMap::new(),
         }
     }
 
@@ -51,6 +55,12 @@ impl Core {
         ));
         set_phase(before);
         result
+    }
+
+    /// Notes the root of a guest; true if this CPU last ran that guest under another one.
+    pub fn change_guest_root(&mut self, linear: u64, root: usize) -> bool {
+        let before = self.guest_roots.insert(linear, root);
+        before.is_some_and(|before| before != root)
     }
 
     pub fn local(&mut self) -> &mut Local {

@@ -11,6 +11,7 @@ mod object;
 mod page_fault;
 pub mod pmap;
 mod resize;
+pub mod structure;
 pub mod vmspace;
 
 use super::fault::{Fault, planted};
@@ -41,6 +42,8 @@ pub struct Rig {
     slots: Mutex<Vec<Option<Arc<Vmspace>>>>,
     /// Read at each step, so that shuttle may let another CPU go on.
     bus: AtomicU64,
+    /// The CPU that has each control structure, known to its owner.
+    structures: [shuttle::sync::Mutex<Option<usize>>; structure::STRUCTURES],
     /// CPUs that have not done all that they have to do.
     pub running: AtomicUsize,
     /// CPUs that have not left everything.
@@ -81,6 +84,7 @@ impl Rig {
             device,
             slots: Mutex::new((0..SLOTS).map(|_| None).collect()),
             bus: AtomicU64::new(0),
+            structures: Default::default(),
             running: AtomicUsize::new(cpus),
             leaving: AtomicUsize::new(cpus),
             ids: Mutex::default(),

@@ -113,9 +113,9 @@ impl Hardware {
         // What faults is decided by a walk; it drops what would be used for the address.
         let outcome = self.walk_guest(cpu, guest, address, write);
         let cache = &mut self.cpus[cpu].cache;
-        cache.page_fault(guest.vpid, 0, address);
+        cache.page_fault(guest.vpid, guest.pcid, address);
         if let Outcome::NestedFault(physical, _) = outcome {
-            cache.ept_violation(guest.vpid, 0, guest.nested, physical, address);
+            cache.ept_violation(guest.vpid, guest.pcid, guest.nested, physical, address);
         }
         self.reach(cpu);
         outcome
@@ -170,9 +170,11 @@ impl Hardware {
             let allowed = match (tag, self.cpus[cpu].guest) {
                 (Tag::Linear { .. }, _) => self.oracle.allows(self.loaded(cpu), page, access),
                 (Tag::GuestPhysical { .. }, Some(guest)) => self.oracle.allows(guest.process, page, access),
-                (Tag::Combined { .. }, Some(guest)) => {
+                (Tag::Combined { pcid, .. }, Some(guest)) => {
+                    let root = pcid.map(|_| guest.root);
                     let physical = used.guest_physical + (page - used.base);
-                    self.oracle.guest_allows(guest.linear, page, physical, write)
+                    self.oracle
+                        .guest_allows(guest.linear, root, page, physical, write)
                         && self.oracle.allows(guest.process, physical, access)
                 }
                 (_, None) => false,

@@ -58,6 +58,11 @@ impl Hardware {
         self.reach(cpu);
     }
 
+    /// INVPCID as in a guest with this tag, at once followed by the exit.
+    pub fn invpcid_in_guest(&mut self, cpu: usize, vpid: u16, what: Invpcid) {
+        self.cpus[cpu].cache.invpcid(vpid, what);
+    }
+
     /// No instruction: INVLPG as one might think that it is.
     pub fn forget_translation(&mut self, cpu: usize, address: u64) {
         let processor = &mut self.cpus[cpu];

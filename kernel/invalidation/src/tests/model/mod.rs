@@ -11,6 +11,7 @@ mod interrupts;
 pub mod memory;
 mod reach;
 mod rules;
+mod structures;
 
 use super::oracle::{Frame, Oracle};
 use cache::{Cache, Tag};
@@ -33,6 +34,8 @@ pub struct Features {
     pub pcids: bool,
     /// Virtual-processor identifiers.
     pub vpids: bool,
+    /// Process-context identifiers in guests.
+    pub guest_pcids: bool,
     /// Accessed and dirty flags in nested page tables. Walks of a guest's own tables then count as stores (29.3.3.2).
     pub nested_dirty: bool,
 }
@@ -42,6 +45,8 @@ pub struct Features {
 pub struct Guest {
     /// 0 while VPIDs are off.
     pub vpid: u16,
+    /// The guest's process-context identifier: the low bits of its CR3, 0 if it has none.
+    pub pcid: u16,
     /// Root of the nested page table, and the allocation that it is.
     pub nested: u64,
     pub nested_allocation: u64,
@@ -54,11 +59,10 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Guests have no PCIDs of their own.
     fn combined_tag(&self) -> Tag {
         Tag::Combined {
             vpid: self.vpid,
-            pcid: Some(0),
+            pcid: Some(self.pcid),
             nested: self.nested,
         }
     }
@@ -118,6 +122,8 @@ pub struct Hardware {
     /// Steps that all CPUs together have made.
     pub time: u64,
     pub features: Features,
+    /// Control structures that are active, by address, with the CPU that has them.
+    structures: BTreeMap<u64, usize>,
     /// Harvests of dirty flags that have not returned.
     pub harvests: u32,
     traced: bool,
@@ -150,6 +156,7 @@ impl Hardware {
             oracle: Oracle::default(),
             time: 0,
             features,
+            structures: BTreeMap::new(),
             harvests: 0,
             events: BTreeMap::new(),
             traced: std::env::var_os("INVALIDATION_REPLAY").is_some(),

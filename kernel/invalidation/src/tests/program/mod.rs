@@ -9,7 +9,7 @@ use crate::tests::model::Features;
 use dragonet_abi::memory::Vpte;
 use std::fmt;
 
-/// A word of the virtual page tables: page and index.
+/// A word of the virtual page tables, or of the last tables of guests: page, or number of the table, and index.
 pub type Place = (usize, usize);
 
 /// One operation of a program or of the kernel of virtual machines that manages it. Spaces are named by slot.
@@ -48,12 +48,18 @@ pub enum Operation {
     Harvest(usize, usize),
     /// A process writes a page table for its guests.
     BuildGuest,
-    /// A process changes an entry of its guests' last table.
-    EditGuest(usize, usize, bool, bool),
-    /// A process changes an entry and invalidates it for both guests.
-    InvalidateGuest(usize, usize),
-    /// A process runs a guest, which makes these accesses.
-    Guest(usize, Vec<(usize, bool)>),
+    /// A process changes an entry of one of its guests' last tables.
+    EditGuest(Place, usize, bool, bool),
+    /// A process changes an entry of a last table and invalidates its page for one guest.
+    InvalidateGuest(usize, Place, usize),
+    /// A root of the guests gets another table, without an invalidation.
+    EditGuestRoot(usize, usize),
+    /// A root of the guests becomes one with another table: everything is invalidated for one guest.
+    RenewGuestRoot(usize, usize, usize),
+    /// A control structure comes to this CPU.
+    Load(usize),
+    /// A process runs a guest under one of its roots, where it makes these accesses.
+    Guest(usize, usize, Vec<(usize, bool)>),
 }
 
 /// What all CPUs do, and what CPUs there are.
@@ -98,16 +104,19 @@ pub enum Subject {
     Virtual,
     /// Guests and the memory of their processes.
     Guests,
+    /// Guests that change their page tables, and little else.
+    Roots,
     /// Large pages, and dirty flags.
     Sizes,
 }
 
 impl Subject {
-    pub const ALL: [Subject; 5] = [
+    pub const ALL: [Subject; 6] = [
         Subject::Memory,
         Subject::Copies,
         Subject::Virtual,
         Subject::Guests,
+        Subject::Roots,
         Subject::Sizes,
     ];
 

@@ -2,7 +2,7 @@
 
 use super::{ALLOW, Operation, ROOT};
 use crate::tests::driver::cpu::Core;
-use crate::tests::driver::guest::{PAGES, ROOTS, TABLES};
+use crate::tests::driver::guest::{BELOW, LAST, PAGES, ROOTS, TOPS};
 use crate::tests::driver::pmap::Which;
 use crate::tests::driver::vmspace::Vmspace;
 use crate::tests::model::Mode;
@@ -114,22 +114,32 @@ impl Core {
             }
             Operation::Harvest(slot, table) => self.harvest(slot, table),
             Operation::BuildGuest => self.with_own(Core::build_guest),
-            Operation::EditGuest(page, target, write, global) => self.with_own(|core, space| {
+            Operation::EditGuest((table, page), target, write, global) => self.with_own(|core, space| {
                 let flags = Vpte::VALID
                     | Vpte::USER
                     | if write { Vpte::WRITE } else { 0 }
                     | if global { Vpte::GLOBAL } else { 0 };
-                core.store(space, TABLES[2], page, address(target) | flags);
+                core.store(space, LAST[table], page, address(target) | flags);
             }),
-            Operation::InvalidateGuest(page, target) => self.with_own(|core, space| {
-                core.store(space, TABLES[2], page, address(target) | ALLOW);
+            Operation::InvalidateGuest(which, (table, page), target) => self.with_own(|core, space| {
+                core.store(space, LAST[table], page, address(target) | ALLOW);
                 core.set_mode(Mode::Kernel);
-                for which in 0..ROOTS.len() {
-                    space.invalidate_guest(core, which, page, 1);
-                }
+                space.invalidate_guest(core, which, page, 1);
             }),
-            Operation::Guest(which, ref accesses) => {
-                self.with_own(|core, space| space.run_guest(core, which, accesses));
+            Operation::EditGuestRoot(root, top) => self.with_own(|core, space| {
+                core.store(space, ROOTS[root], 0, address(TOPS[top]) | ALLOW);
+            }),
+            Operation::RenewGuestRoot(which, root, top) => self.with_own(|core, space| {
+                core.store(space, ROOTS[root], 0, address(TOPS[top]) | ALLOW);
+                core.set_mode(Mode::Kernel);
+                space.invalidate_guest(core, which, 0, universe::PAGES);
+            }),
+            Operation::Load(which) => {
+                self.set_mode(Mode::Kernel);
+                self.load_structure(which);
+            }
+            Operation::Guest(which, root, ref accesses) => {
+                self.with_own(|core, space| space.run_guest(core, which, root, accesses));
             }
         }
     }
@@ -164,14 +174,20 @@ impl Core {
     }
 
     fn build_guest(&mut self, space: &Vmspace) {
-        for root in ROOTS {
-            self.store(space, root, 0, address(TABLES[0]) | ALLOW);
+        for (index, root) in ROOTS.into_iter().enumerate() {
+            self.store(space, root, 0, address(TOPS[index % TOPS.len()]) | ALLOW);
         }
-        self.store(space, TABLES[0], 0, address(TABLES[1]) | ALLOW);
-        self.store(space, TABLES[1], 0, address(TABLES[2]) | ALLOW);
+        self.store(space, TOPS[0], 0, address(BELOW[0]) | ALLOW);
+        self.store(space, BELOW[0], 0, address(BELOW[1]) | ALLOW);
         for page in 0..PAGES {
             let global = if page == 3 { Vpte::GLOBAL } else { 0 };
-            self.store(space, TABLES[2], page, address(page) | ALLOW | global);
+            self.store(space, LAST[0], page, address(page) | ALLOW | global);
+        }
+        for (distance, top) in (1..).zip(&TOPS[1..]) {
+            self.store(space, *top, 0, address(*top) | ALLOW);
+            for page in 1..PAGES {
+                self.store(space, *top, page, address(page + distance) | ALLOW);
+            }
         }
     }
 

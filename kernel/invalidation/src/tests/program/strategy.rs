@@ -1,7 +1,8 @@
 //! Random programs.
 
 use super::{ALLOW, FIRST_DATA, Operation, Place, Program, ROOT, Subject};
-use crate::tests::driver::guest::{PAGES, ROOTS};
+use crate::tests::driver::guest::{GUESTS, PAGES, ROOTS, TOPS};
+use crate::tests::driver::structure::STRUCTURES;
 use crate::tests::driver::{RAM_PAGES, SLOTS};
 use crate::tests::model::Features;
 use crate::tests::universe::{DEVICE, PRIVATE, VIRTUAL};
@@ -90,14 +91,28 @@ fn virtual_tables() -> impl Strategy<Value = Operation> {
     ]
 }
 
+/// An entry of a last table that is not one of a higher level too.
+fn guest_place() -> impl Strategy<Value = Place> {
+    prop_oneof![
+        4 => (Just(0), 0..PAGES),
+        1 => (1..TOPS.len(), 1..PAGES),
+    ]
+}
+
 fn guests() -> impl Strategy<Value = Operation> {
     let accesses = prop::collection::vec((0..PAGES, any::<bool>()), 1..6);
+    let root = || (0..ROOTS.len(), 0..TOPS.len());
     prop_oneof![
         1 => Just(Operation::BuildGuest),
-        2 => (0..PAGES, PRIVATE, any::<bool>(), any::<bool>())
-            .prop_map(|(page, target, write, global)| Operation::EditGuest(page, target, write, global)),
-        3 => (0..PAGES, 0..PAGES).prop_map(|(page, target)| Operation::InvalidateGuest(page, target)),
-        8 => (0..ROOTS.len(), accesses).prop_map(|(which, accesses)| Operation::Guest(which, accesses)),
+        2 => (guest_place(), PRIVATE, any::<bool>(), any::<bool>())
+            .prop_map(|(place, target, write, global)| Operation::EditGuest(place, target, write, global)),
+        4 => (0..GUESTS, guest_place(), 0..PAGES)
+            .prop_map(|(which, place, target)| Operation::InvalidateGuest(which, place, target)),
+        1 => root().prop_map(|(root, top)| Operation::EditGuestRoot(root, top)),
+        2 => (0..GUESTS, root()).prop_map(|(which, (root, top))| Operation::RenewGuestRoot(which, root, top)),
+        1 => (0..STRUCTURES).prop_map(Operation::Load),
+        10 => (0..GUESTS, 0..ROOTS.len(), accesses)
+            .prop_map(|(which, root, accesses)| Operation::Guest(which, root, accesses)),
     ]
 }
 
@@ -144,13 +159,14 @@ fn operation(subject: Subject) -> BoxedStrategy<Operation> {
         Subject::Guests => {
             prop_oneof![3 => management(), 2 => access(), 5 => memory(), 12 => guests()].boxed()
         }
+        Subject::Roots => prop_oneof![1 => management(), 1 => memory(), 24 => guests()].boxed(),
     }
 }
 
 /// What a CPU does: as a rule it first runs a space and touches something.
 fn operations(subject: Subject) -> BoxedStrategy<Vec<Operation>> {
     let start = (slot(), access()).prop_map(move |(slot, access)| match subject {
-        Subject::Guests => vec![Operation::Run(slot), Operation::BuildGuest],
+        Subject::Guests | Subject::Roots => vec![Operation::Run(slot), Operation::BuildGuest],
         _ => vec![Operation::Run(slot), access],
     });
     let more = prop::collection::vec(operation(subject), 1..=OPERATIONS);
@@ -170,7 +186,13 @@ pub fn program(subject: Subject) -> impl Strategy<Value = Program> {
         _ => prop_oneof![1 => 1..2usize, 4 => 2..4usize, 2 => 4..5usize].boxed(),
     };
     let cpus = cpus.prop_flat_map(move |cpus| prop::collection::vec(operations(subject), cpus));
-    (features(), cpus).prop_map(|(features, cpus)| Program { features, cpus })
+    (features(), cpus, prop::bool::weighted(0.6)).prop_map(|(features, cpus, guest_pcids)| {
+        let features = Features {
+            guest_pcids,
+            ..features
+        };
+        Program { features, cpus }
+    })
 }
 
 fn features() -> impl Strategy<Value = Features> {
@@ -178,6 +200,7 @@ fn features() -> impl Strategy<Value = Features> {
     (likely(), likely(), likely()).prop_map(|(pcids, vpids, nested_dirty)| Features {
         pcids,
         vpids,
+        guest_pcids: false,
         nested_dirty,
     })
 }

@@ -13,6 +13,8 @@ use std::sync::atomic::Ordering;
 pub const PAGE: u64 = 0x5000;
 /// Root of the space.
 pub const ROOT: u64 = 0x1000;
+/// Address of the control structure.
+pub const STRUCTURE: u64 = 0x9000;
 
 #[derive(Debug)]
 pub struct LoomWord(AtomicU64);
@@ -73,6 +75,8 @@ pub struct Shared {
     pub entry: AtomicU64,
     /// The frame; loom reports accesses that are not ordered.
     pub frame: UnsafeCell<u64>,
+    /// A control structure, which a CPU accesses when it loads it and when it releases it.
+    structure: UnsafeCell<u64>,
     /// Interrupts under way, by CPU.
     interrupts: Vec<AtomicU64>,
     /// Invalidators that have finished.
@@ -86,6 +90,7 @@ impl Shared {
             mailboxes: (0..cpus).map(|_| Mailbox::new()).collect(),
             entry: AtomicU64::new(1),
             frame: UnsafeCell::new(0),
+            structure: UnsafeCell::new(0),
             interrupts: (0..cpus).map(|_| AtomicU64::new(0)).collect(),
             done: AtomicU64::new(0),
         }
@@ -105,6 +110,7 @@ pub struct LoomCpu {
     /// Tags under which the TLB has the page.
     cached: Cell<u64>,
     tag: Cell<u16>,
+    holds_structure: Cell<bool>,
 }
 
 impl LoomCpu {
@@ -115,6 +121,7 @@ impl LoomCpu {
             local: RefCell::new(Local::new()),
             cached: Cell::new(0),
             tag: Cell::new(0),
+            holds_structure: Cell::new(false),
         }
     }
 
@@ -164,6 +171,22 @@ impl LoomCpu {
 
     pub fn invalidate(&self, space: &Space<LoomWord>, set: &FlushSet) {
         self.protocol(|cpu| cpu.invalidate(space, set));
+    }
+
+    /// Loads the control structure, which no other CPU has.
+    pub fn load_structure(&self) {
+        self.shared.structure.with_mut(|_| ());
+        self.holds_structure.set(true);
+    }
+
+    pub fn holds_structure(&self) -> bool {
+        self.holds_structure.get()
+    }
+
+    /// Loads the control structure, which CPU number `from` may have.
+    pub fn take_structure(&self, from: usize) {
+        self.protocol(|cpu| cpu.ask_to_release(from, STRUCTURE));
+        self.load_structure();
     }
 
     /// The TLB takes in what it finds, whenever there is something.
@@ -228,8 +251,10 @@ impl Machine for LoomCpu {
     fn interrupt(&self, cpu: usize) {
         self.shared.interrupts[cpu].store(1, Ordering::Release);
     }
-    fn release(&self, _object: u64) {
-        unreachable!("nothing here has a control structure");
+    fn release(&self, object: u64) {
+        assert_eq!(object, STRUCTURE);
+        self.shared.structure.with_mut(|_| ());
+        self.holds_structure.set(false);
     }
     fn barrier(&self) {
         if !is_weak(Weakness::Barriers) {

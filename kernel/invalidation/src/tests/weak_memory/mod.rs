@@ -8,6 +8,7 @@ mod activation;
 mod interlock;
 mod machine;
 mod mailbox;
+mod release;
 
 use loom::model::Builder;
 use std::cell::Cell;
