@@ -67,11 +67,17 @@ impl Areas {
     ///
     /// # Errors
     /// `ENOMEM` beyond [`MAX_AREAS`].
-    pub fn insert(&mut self, mut area: Area) -> Result<(), Errno> {
-        debug_assert!(self.overlapping(area.start..area.end).next().is_none());
+    pub fn insert(&mut self, area: Area) -> Result<(), Errno> {
         if self.by_start.len() >= MAX_AREAS || ALL.load(Ordering::Relaxed) >= MAX_ALL_AREAS {
             return Err(Errno::ENOMEM);
         }
+        self.put(area);
+        Ok(())
+    }
+
+    /// [`Self::insert`], whatever the limits say: of what was there a moment ago.
+    fn put(&mut self, mut area: Area) {
+        debug_assert!(self.overlapping(area.start..area.end).next().is_none());
         if let Some((&start, previous)) = self.by_start.range(..area.start).next_back()
             && previous.joins(&area)
         {
@@ -89,7 +95,6 @@ impl Areas {
         }
         self.by_start.insert(area.start, area);
         self.count();
-        Ok(())
     }
 
     /// Removes every page of `range`. Areas that reach beyond it keep their other parts.
@@ -140,7 +145,7 @@ impl Areas {
         self.remove(range)?;
         for mut part in parts {
             part.protection = protection;
-            self.insert(part)?;
+            self.put(part);
         }
         Ok(())
     }

@@ -131,12 +131,12 @@ impl AddressSpace {
             .map_err(|_| Fault::OutOfMemory)?;
         self.memory.ram().copy(leaf.frame(), copy.frame());
         let frame = copy.frame();
-        if let Some((old, old_leaf)) = inner.table.replace(address, copy, bits) {
-            if old_leaf.was_used() {
+        let flush = |old: Leaf| {
+            if old.was_used() {
                 self.vmspace.invalidate(address..address + PAGE_SIZE);
             }
-            drop(old);
-        }
+        };
+        drop(inner.table.replace(address, copy, bits, flush));
         Ok((frame, Resolution::Changed))
     }
 

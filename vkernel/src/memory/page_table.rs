@@ -100,12 +100,15 @@ impl PageTable {
         Ok(())
     }
 
-    /// Replaces the page at `address`. Returns the old page and its leaf.
-    pub fn replace(&mut self, address: u64, page: Page, bits: u64) -> Option<(Page, Leaf)> {
+    /// Replaces the page at `address` and returns the old one. In between, when the address leads nowhere, `flush` sees to it that
+    /// no CPU uses the old page any more if its leaf was used: never is one CPU in the new page while another still reads the old one.
+    pub fn replace(&mut self, address: u64, page: Page, bits: u64, flush: impl FnOnce(Leaf)) -> Option<Page> {
         let slot = self.find(address)?;
         self.leaf(slot)?;
-        let old = self.leaf_of(slot.swap(self.owning(page, bits), Ordering::AcqRel));
-        Some((self.memory.adopt(old.frame()), old))
+        let old = self.leaf_of(slot.swap(0, Ordering::AcqRel));
+        flush(old);
+        slot.store(self.owning(page, bits), Ordering::Release);
+        Some(self.memory.adopt(old.frame()))
     }
 
     /// Takes the page at `address` out. Returns it and its leaf.
@@ -155,7 +158,7 @@ impl PageTable {
         None
     }
 
-    fn find(&self, address: u64) -> Option<&AtomicU64> {
+    fn find(&self, address: u64) -> Option<&'static AtomicU64> {
         let mut table = self.root.frame();
         for level in (1..=ROOT_LEVEL).rev() {
             table = self.child(self.entry(table, address, level))?;
@@ -275,10 +278,29 @@ mod tests {
         let before = table.change(0x1000_0000, 0, Vpte::VALID).unwrap();
         assert!(before.has(Vpte::VALID));
         assert!(!table.get(0x1000_0000).unwrap().has(Vpte::VALID));
-        let (old, leaf) = table
-            .replace(0x1000_0000, memory.allocate_zeroed().unwrap(), BITS)
+        let mut frame = None;
+        let old = table
+            .replace(0x1000_0000, memory.allocate_zeroed().unwrap(), BITS, |old| {
+                frame = Some(old.frame());
+            })
             .unwrap();
-        assert_eq!(old.frame(), leaf.frame());
-        assert!(table.replace(0x1000_1000, old, BITS).is_none());
+        assert_eq!(Some(old.frame()), frame);
+        assert!(table.replace(0x1000_1000, old, BITS, |_| {}).is_none());
+    }
+
+    #[test]
+    fn no_page_is_behind_an_address_while_the_old_one_is_flushed() {
+        let memory = memory(16);
+        let mut table = PageTable::new(memory).unwrap();
+        table
+            .insert(0x1000_0000, memory.allocate_zeroed().unwrap(), BITS)
+            .unwrap();
+        let slot = table.find(0x1000_0000).unwrap();
+        let before = slot.load(Ordering::Relaxed);
+        let mut during = before;
+        let copy = memory.allocate_zeroed().unwrap();
+        table.replace(0x1000_0000, copy, BITS, |_| during = slot.load(Ordering::Relaxed));
+        assert_eq!(during, 0);
+        assert_ne!(slot.load(Ordering::Relaxed), before);
     }
 }
