@@ -319,8 +319,10 @@ fn a_cpu_that_missed_an_invalidation_drops_more_than_its_own_page() {
     ];
     let elsewhere = [
         Run(0),
+        BuildGuest,
         InvalidateGuest(0, (0, 1), 2),
-        InvalidateGuest(0, (0, 1), 1),
+        InvalidateGuest(0, (0, 1), 0),
+        InvalidateGuest(0, (0, 1), 3),
     ];
     assert_right(Fault::SkipGuestFlush, 2, &[&here, &elsewhere]);
 }
