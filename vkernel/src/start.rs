@@ -65,12 +65,12 @@ fn start(options: Options) -> Result<core::convert::Infallible, String> {
         let cpus = kernel.options().cpus;
         crate::message!("{name} mode, {cpus} CPUs, {} KiB of memory{why}", size / 1024);
     }
-    start_first_program(kernel)?;
     for index in 0..kernel.options().cpus {
         let thread = host::spawn_thread(move || crate::kernel::kernel().cpu(index).run())
             .map_err(|error| no_cpu(index, mode, error))?;
         kernel.cpu(index).set_host_thread(thread);
     }
+    start_first_program(kernel)?;
     kernel.console().serve_input()
 }
 

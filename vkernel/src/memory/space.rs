@@ -83,7 +83,10 @@ impl AddressSpace {
     /// # Errors
     /// `EINVAL`: the registers are not ones that a program can have.
     pub fn run(&self, state: &mut RunState) -> Result<(), Errno> {
+        let timeout = state.timeout;
         loop {
+            // The outcome of the last run has none.
+            state.timeout = timeout;
             self.vmspace.run(state)?;
             if self.recognize_syscall(state).is_ok() {
                 return Ok(());

@@ -4,6 +4,7 @@ use crate::kernel::kernel;
 use crate::linux::Errno;
 use crate::linux::signal::{SI_KERNEL, SIGKILL, SIGSEGV};
 use crate::memory::AddressSpace;
+use crate::process::trap::IdleFaults;
 use crate::process::{ExitStatus, Process, Thread};
 use crate::sched::Cpu;
 use crate::sched::cpu::Counters;
@@ -38,8 +39,8 @@ pub struct Task {
     pub alternate_stack: AlternateStack,
     /// The mask to be restored once signals were delivered (`rt_sigsuspend`, `ppoll`).
     pub saved_mask: Option<u64>,
-    /// Page faults in a row that found nothing to do, and their address.
-    pub(super) idle_faults: (u64, u32),
+    /// Page faults on end that found nothing to do.
+    pub(super) idle_faults: IdleFaults,
 }
 
 impl Task {
@@ -60,7 +61,7 @@ impl Task {
             robust_list: 0,
             alternate_stack: AlternateStack::default(),
             saved_mask: None,
-            idle_faults: (0, 0),
+            idle_faults: IdleFaults::default(),
         }
     }
 
@@ -84,7 +85,10 @@ impl Task {
     async fn live(mut self) {
         while !self.must_end() {
             let restart = match self.run_program() {
-                Ok(RUN_SYSCALL) => self.system_call().await,
+                Ok(RUN_SYSCALL) => {
+                    self.idle_faults = IdleFaults::default();
+                    self.system_call().await
+                }
                 Ok(RUN_EXCEPTION) => {
                     self.exception();
                     None

@@ -12,11 +12,35 @@ use crate::signal::Detail;
 
 /// Vector of a page fault.
 const PAGE_FAULT: u32 = 14;
+/// Bit of a page fault's error code: an entry of the table is malformed, or names what the host has not mapped.
+const RESERVED_BIT: u64 = 1 << 3;
 /// A page that the table allows and the host still faults on is tried this often before the program is told.
 const MOST_IDLE_FAULTS: u32 = 1000;
-
-/// After so many such faults on end the host is told to forget the page.
+/// Whenever so many more such faults have come on end, the host is told to forget the page.
 const FORGET_AFTER: u32 = 2;
+
+/// Page faults on end that found nothing to do, all of one instruction and one address.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct IdleFaults {
+    instruction: u64,
+    address: u64,
+    count: u32,
+}
+
+impl IdleFaults {
+    /// One more. Returns how many there are now; another instruction or another address begins anew.
+    fn add(&mut self, instruction: u64, address: u64) -> u32 {
+        if (self.instruction, self.address) != (instruction, address) {
+            *self = IdleFaults {
+                instruction,
+                address,
+                count: 0,
+            };
+        }
+        self.count += 1;
+        self.count
+    }
+}
 
 impl Task {
     /// Serves the exception that ended the run.
@@ -45,23 +69,26 @@ impl Task {
     fn page_fault(&mut self) {
         let address = self.run_state.fault_address;
         let detail = Detail::Address(address);
+        if self.run_state.error_code & RESERVED_BIT != 0 {
+            crate::message!(
+                "the page table is wrong at {address:#x}: process {} is ended",
+                self.process.id
+            );
+            self.process.begin_exit(ExitStatus::Signal(SIGKILL));
+            return;
+        }
         match self
             .space
             .fault(address, Access::from_error_code(self.run_state.error_code))
         {
-            Ok(Resolution::Changed) => self.idle_faults = (0, 0),
+            Ok(Resolution::Changed) => self.idle_faults = IdleFaults::default(),
             Ok(Resolution::Already) => {
-                let (last, count) = self.idle_faults;
-                self.idle_faults = if last == address {
-                    (address, count + 1)
-                } else {
-                    (address, 1)
-                };
+                let count = self.idle_faults.add(self.run_state.registers.rip, address);
                 // The host dropped what it knew of the page when the access faulted, or it should have: once more, to be sure.
-                if self.idle_faults.1 == FORGET_AFTER {
+                if count.is_multiple_of(FORGET_AFTER) {
                     self.space.forget(address);
                 }
-                if self.idle_faults.1 > MOST_IDLE_FAULTS {
+                if count > MOST_IDLE_FAULTS {
                     crate::message!("the host does not translate {address:#x} although the table does");
                     self.force_signal(SIGBUS, BUS_ADRERR, detail);
                 }
@@ -75,5 +102,20 @@ impl Task {
                 self.process.begin_exit(ExitStatus::Signal(SIGKILL));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_faults_count_while_nothing_moves() {
+        let mut faults = IdleFaults::default();
+        assert_eq!(faults.add(0x1000, 0x5000), 1);
+        assert_eq!(faults.add(0x1000, 0x5000), 2);
+        assert_eq!(faults.add(0x1003, 0x5000), 1, "another instruction");
+        assert_eq!(faults.add(0x1003, 0x5000), 2);
+        assert_eq!(faults.add(0x1003, 0x6000), 1, "another address");
     }
 }
