@@ -56,7 +56,8 @@ pub enum Advice {
     DontNeed = 4,
     /// The contents of private pages may be dropped at any time until they are written again. They are dropped at once.
     Free = 5,
-    /// Virtual page table: forget translations of this range, the vkernel changed its table.
+    /// Virtual page table: forget translations of this range, the vkernel changed its table. From a thread in guest mode: forget translations
+    /// of these linear addresses of the guest, in either half, under all of its page tables.
     Invalidate = 10,
     /// Virtual page table: the value is the root entry (a [`Vpte`]). `mcontrol` only.
     SetMap = 11,

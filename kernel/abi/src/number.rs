@@ -166,9 +166,9 @@ syscalls! {
     /// `(system, index, *mut ModuleInfo)` -> memory object (read and execute rights). ENOENT behind the last. MODULES.
     BootModule = 85;
 
-    /// `(operation, *const GuestOptions)` -> 0, in guest mode or out of it. See [`crate::vmm`]. ENODEV where the machine has none; ENOENT without a master; EBUSY for a second master, or in guest mode already; EAGAIN at the limit; EINVAL for options that cannot be, or an operation that is none.
+    /// `(operation, *const GuestOptions)` -> 0, in guest mode or out of it. See [`crate::vmm`]. ENODEV where the machine has none; ENOENT without a master; EBUSY for a second master, or in guest mode already; EAGAIN at the limit; EINVAL for options that cannot be, or an operation that is none; EFAULT; ENOMEM.
     VmmGuestCtl = 90;
-    /// `(*mut u64, *mut u64)` -> 0. Exchanges the second word with the first while no other CPU is in this guest, and drops what they know of the guest's translations; a null first word only does the latter. EINVAL if not in guest mode or misaligned; EFAULT.
+    /// `(*mut u64, *mut u64)` -> 0. Exchanges the second word with the first while no other CPU is in this guest, and drops what they know of the guest's translations; a null first word only does the latter. EINVAL if not in guest mode or misaligned; EFAULT, ENOMEM: nothing was exchanged.
     VmmGuestSyncAddr = 91;
     /// `(system, cpu, *mut VmxRegisters)` -> 0. What a CPU says about VMX, see [`crate::vmm::VmxRegisters`]. INSPECT. ENOENT behind the last CPU.
     VmmInfo = 92;

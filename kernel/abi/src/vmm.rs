@@ -26,7 +26,8 @@ pub const GUEST_PHYSICAL_END: u64 = 1 << 46;
 #[repr(C)]
 pub struct GuestOptions {
     /// Address of the root of the thread's page table, in the hardware's 4-level format; a multiple of the page size below the end of
-    /// guest-physical addresses. It must map the code and stack that the thread uses to themselves.
+    /// guest-physical addresses. It must map the code and stack that the thread uses to themselves. The address is also the name under which
+    /// CPUs remember translations, as is that of a user's root: before a root gets other tables, all addresses must be invalidated.
     pub cr3: u64,
     /// [`GUEST_MASTER`] or 0.
     pub flags: u32,

@@ -77,12 +77,16 @@ impl<L: Lock> GuestProcess<L> {
         result
     }
 
-    /// Takes a place.
+    /// Takes a place. What CPUs remember of the guest's page tables is forgotten: while nobody was in the guest, the program could change them
+    /// and tell nobody, and an entry drops nothing by itself (SDM 3C 29.4.3.2).
     ///
     /// # Errors
     /// Those of [`Members::join`].
     pub fn join(self: &Arc<Self>, role: Role) -> Result<Membership<L>, Errno> {
-        let number = self.members.lock().join(role)?;
+        let mut members = self.members.lock();
+        let number = members.join(role)?;
+        L::invalidate(&members, &self.linear, &FlushSet::everything());
+        drop(members);
         Ok(Membership {
             guest: self.clone(),
             number,

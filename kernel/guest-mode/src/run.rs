@@ -4,8 +4,8 @@ use crate::{Exit, NestedFault};
 
 const UNDEFINED_OPCODE: u8 = 6;
 const PAGE_FAULT: u8 = 14;
-/// Page-fault error code: a reserved bit in a page table.
-const RESERVED: u64 = 1 << 3;
+/// Page-fault error code: a reserved bit in a page table, whose entry is present (SDM 3A 4.7).
+const RESERVED: u64 = 1 << 3 | 1;
 
 /// A guest on some vendor's hardware.
 pub trait Backend {

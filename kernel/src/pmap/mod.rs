@@ -17,4 +17,6 @@ mod tables;
 pub use cause::Cause;
 pub use cpu::{GuestBorder, ask_to_release, invalidate_guest, on_shootdown, serve, switch_to};
 pub use kernel_space::{init_kernel, kernel_root, map_device, map_device_as};
-pub use space::{Claim, Commit, EnterError, Entry, NestedKind, Pmap, RemovedTables, Table, Target, View};
+pub use space::{
+    Claim, Commit, EnterError, Entry, NestedKind, Pmap, RemovedTables, Table, Target, View, new_space_id,
+};

@@ -21,8 +21,12 @@ use x86_64::PhysAddr;
 /// First table slot of the kernel's half.
 const KERNEL_SLOTS: usize = 256;
 
-/// Ids of spaces: no two pmaps ever have the same.
-static NEXT_SPACE: AtomicU64 = AtomicU64::new(1);
+/// An id for a space of whatever kind: a table, or a guest's linear addresses. No two ever have the same, because CPUs know spaces by
+/// their ids alone.
+pub fn new_space_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
 
 /// Where a translation leads.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +143,7 @@ impl Table {
             root: frame::allocate_zeroed()?.into_address(),
             slots,
             largest_page,
-            space: Space::new(NEXT_SPACE.fetch_add(1, Ordering::Relaxed)),
+            space: Space::new(new_space_id()),
             resident: AtomicU64::new(0),
             tables: AtomicU64::new(1),
         })

@@ -47,6 +47,8 @@ pub fn sync_addr(call: &mut Call) -> Result<u64, Errno> {
         return Ok(0);
     }
     let new: u64 = copy::read(value)?;
+    // What the exchange returns must find its place: the entry's marks are nowhere else afterwards.
+    copy::write(value, &new)?;
     copy::check_range(entry, size_of::<u64>() as u64)?;
     let old = guest
         .vmspace()

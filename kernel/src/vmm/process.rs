@@ -3,7 +3,7 @@
 use crate::pmap;
 use crate::sync::{Rank, SpinLock, SpinLockGuard};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::AtomicU64;
 use guest_mode::{Lock, Members};
 use invalidation::Space;
 use page_table::FlushSet;
@@ -33,11 +33,8 @@ pub type GuestProcess = guest_mode::GuestProcess<GuestLock>;
 /// A thread's place in it.
 pub type Membership = guest_mode::Membership<GuestLock>;
 
-static NEXT_SPACE: AtomicU64 = AtomicU64::new(1);
-
 /// A guest without members.
 pub fn new_guest_process() -> Arc<GuestProcess> {
     let members = GuestLock(SpinLock::new(Rank::Guest, Members::new()));
-    let id = NEXT_SPACE.fetch_add(1, Ordering::Relaxed);
-    Arc::new(GuestProcess::new(members, id))
+    Arc::new(GuestProcess::new(members, pmap::new_space_id()))
 }

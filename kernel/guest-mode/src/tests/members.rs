@@ -1,8 +1,68 @@
 //! Who may become a member.
 
-use crate::{MAX_MEMBERS, Members, Role};
+use crate::{GuestProcess, Lock, MAX_MEMBERS, Members, Role};
 use dragonet_abi::Errno;
+use invalidation::Space;
+use page_table::FlushSet;
 use proptest::prelude::*;
+use std::cell::{RefCell, RefMut};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// A lock of one thread that counts how often everything was invalidated.
+#[derive(Default)]
+struct Counting {
+    members: RefCell<Members>,
+    invalidated: Arc<AtomicU64>,
+}
+
+struct Held<'lock>(RefMut<'lock, Members>, &'lock AtomicU64);
+
+impl Deref for Held<'_> {
+    type Target = Members;
+    fn deref(&self) -> &Members {
+        &self.0
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Members {
+        &mut self.0
+    }
+}
+
+impl Lock for Counting {
+    type Word = AtomicU64;
+    type Held<'lock> = Held<'lock>;
+
+    fn lock(&self) -> Held<'_> {
+        Held(self.members.borrow_mut(), &self.invalidated)
+    }
+
+    fn invalidate(held: &Held<'_>, _linear: &Space<AtomicU64>, set: &FlushSet) {
+        assert!(set.pages().is_none(), "not everything");
+        held.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// A page table that changed while nobody was in the guest was invalidated by nobody.
+#[test]
+fn whoever_joins_finds_nothing_of_what_was_before() {
+    let lock = Counting::default();
+    let invalidated = Arc::clone(&lock.invalidated);
+    let count = || invalidated.load(std::sync::atomic::Ordering::Relaxed);
+    let process = Arc::new(GuestProcess::new(lock, 1));
+    assert!(process.join(Role::Slave).is_err());
+    assert_eq!(count(), 0);
+    let master = process
+        .join(Role::Master)
+        .unwrap_or_else(|errno| panic!("{errno:?}"));
+    assert_eq!(count(), 1);
+    drop(master);
+    assert!(process.join(Role::Master).is_ok());
+    assert_eq!(count(), 2);
+}
 
 #[test]
 fn a_slave_needs_a_member_and_a_master_needs_none() {

@@ -165,7 +165,7 @@ fn a_refused_page_is_a_reserved_bit_to_the_user_and_a_page_fault_of_the_vkernel(
     let expected = vec![
         Called(9),
         Provided(0x3000),
-        UserEnded(exception(14, 6 | 8, 0x8000)),
+        UserEnded(exception(14, 6 | 8 | 1, 0x8000)),
         Provided(0x3000),
         ProcessEnded(Ending::Exception(exception(14, 6, 0x3000))),
     ];

@@ -14,7 +14,7 @@ use crate::pmap;
 use crate::test::Test;
 use crate::vm::Vmspace;
 use crate::vm::tests::{accounted, anonymous, map, space, write};
-use crate::vmm::Exit;
+use crate::vmm::{Exit, new_guest_process};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use dragonet_abi::Errno;
@@ -29,6 +29,10 @@ pub const TESTS: &[Test] = &[
     Test {
         name: "vmm::bug_2013_08_10_host_cr3_and_fs_base_follow_the_thread",
         run: host_state_follows,
+    },
+    Test {
+        name: "vmm::tables_and_linear_addresses_never_share_an_id",
+        run: ids_differ,
     },
     Test {
         name: "vmm::a_change_of_users_writes_registers_and_cr3_alone",
@@ -156,6 +160,23 @@ fn with_guest_mode(test: impl FnOnce() -> Result<(), &'static str>) -> Result<()
         (Err(_), Err(Errno::ENODEV)) => Ok(()),
         (Ok(_), _) => Err("guest mode cannot be turned on"),
         (Err(_), _) => Err("guest mode is not refused"),
+    }
+}
+
+/// CPUs know spaces by their ids: with one id for a table and for a guest's linear addresses, an invalidation of the one would count as one of the
+/// other, and pages that were unmapped could still be used.
+fn ids_differ() -> Result<(), &'static str> {
+    let mut ids = alloc::vec::Vec::new();
+    for _ in 0..4 {
+        ids.push(space()?.pmap().id());
+        ids.push(new_guest_process().linear().id());
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.len() == 8 {
+        Ok(())
+    } else {
+        Err("two spaces have one id")
     }
 }
 

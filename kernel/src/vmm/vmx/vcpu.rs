@@ -35,6 +35,9 @@ const SELECTORS: [Field; 4] = [
     Field::GuestGsSelector,
 ];
 
+/// Bases that nobody has: those of programs are in the lower half.
+const UNKNOWN_BASES: (u64, u64) = (u64::MAX, u64::MAX);
+
 /// What an entry needs besides the registers in the frame.
 pub struct Context<'guest> {
     /// Root of the guest's page table: an address in the process, page-aligned.
@@ -334,9 +337,11 @@ impl Vcpu {
         exit.serve(&self.cpuid, frame)
     }
 
-    /// From the next entry on somebody else runs in this guest.
+    /// From the next entry on somebody else runs in this guest, with the bases that he is given: what the fields have is not known any more,
+    /// since the vkernel too can load a null selector.
     pub fn begin(&mut self) {
         self.ran = false;
+        self.known.bases = UNKNOWN_BASES;
     }
 
     /// Bases of FS and GS as who has begun left them at the last exit; `None` if he has not run. To be asked before somebody else

@@ -30,7 +30,7 @@ const SPACE: u64 = 9 << 40;
 /// Pages of the object that one page for loads shows in turn.
 const TURNS: u64 = 4;
 const READ_WRITE: Protection = Protection::READ.union(Protection::WRITE);
-/// Page-fault error code: write, user, reserved bit, by which the kernel tells that guest-physical memory is not there.
+/// Page-fault error code: write, user, reserved bit (and present, which is not looked at), by which the kernel tells that guest-physical memory is not there.
 const STORE: u64 = 2 | 4 | 8;
 
 struct Stage {
