@@ -5,19 +5,18 @@ use dragonet_abi::Errno;
 use invalidation::Space;
 use page_table::FlushSet;
 use proptest::prelude::*;
-use std::cell::{RefCell, RefMut};
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A lock of one thread that counts how often everything was invalidated.
+/// A lock that counts how often everything was invalidated.
 #[derive(Default)]
 struct Counting {
-    members: RefCell<Members>,
+    members: Mutex<Members>,
     invalidated: Arc<AtomicU64>,
 }
 
-struct Held<'lock>(RefMut<'lock, Members>, &'lock AtomicU64);
+struct Held<'lock>(MutexGuard<'lock, Members>, &'lock AtomicU64);
 
 impl Deref for Held<'_> {
     type Target = Members;
@@ -37,7 +36,8 @@ impl Lock for Counting {
     type Held<'lock> = Held<'lock>;
 
     fn lock(&self) -> Held<'_> {
-        Held(self.members.borrow_mut(), &self.invalidated)
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        Held(members, &self.invalidated)
     }
 
     fn invalidate(held: &Held<'_>, _linear: &Space<AtomicU64>, set: &FlushSet) {
