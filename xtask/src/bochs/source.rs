@@ -25,7 +25,7 @@ const POOL: &str = "pool/main/b/bochs";
 const SHA256: &str = "78f6c73d4a6472d5130a87ab9dc306d02c7c71ed8e25b3a8ef642e2a7acd282b";
 /// The folder in it.
 const FOLDER: &str = "bochs-3.0";
-/// Turns are exact, and a machine that is stopped logs its CPUs' frames.
+/// Turns are exact, and a machine that is stopped logs its CPUs' frames. Without lines of context: the source is pinned.
 const PATCH: &str = include_str!("bochs.patch");
 /// The processor is the packaged Bochs'; devices that no machine of ours has are left out, and so is everything that
 /// lets a CPU run ahead in a turn (repeat speedups, chained handlers).
