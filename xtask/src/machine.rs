@@ -106,8 +106,8 @@ pub struct Machine {
     pub gui: bool,
     /// Whether there is ACPI.
     pub acpi: bool,
-    /// Instructions in a turn of each of Bochs' CPUs.
-    pub quantum: u32,
+    /// Instructions in a turn of each of Bochs' CPUs; `None` if it does not matter.
+    pub quantum: Option<u32>,
     /// Whether QEMU counts instructions.
     pub icount: bool,
 }
@@ -116,8 +116,6 @@ pub struct Machine {
 /// counts (fast string instructions) and what it knows only half (MPX, protection keys).
 const QEMU_CPU: &str = "max,-erms,-fsrm,-mpx,-pku";
 const BOCHS_CPU: &str = "corei7_skylake_x";
-/// Bochs' turn of a CPU: coarse enough to be fast.
-const BOCHS_QUANTUM: u32 = 16;
 
 impl MachineOptions {
     /// The machine that these options describe.
@@ -190,7 +188,7 @@ impl MachineOptions {
             kvm,
             gui: self.gui,
             acpi: !self.no_acpi,
-            quantum: self.quantum.unwrap_or(BOCHS_QUANTUM),
+            quantum: self.quantum,
             icount: self.icount,
         })
     }
@@ -201,6 +199,7 @@ impl Machine {
     pub fn needs(&self) -> Vec<Need> {
         let mut needs = vec![match self.emulator {
             Emulator::Qemu => Need::Qemu,
+            Emulator::Bochs if self.quantum.is_some() => Need::BochsTurns,
             Emulator::Bochs => Need::Bochs,
         }];
         if self.firmware == Firmware::Uefi {
@@ -319,9 +318,10 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_of_bochs_is_as_long_as_wished() {
-        assert_eq!(resolve("--emulator bochs", &BARE).unwrap().quantum, 16);
-        assert_eq!(resolve("--emulator bochs --quantum 1", &BARE).unwrap().quantum, 1);
+    fn who_asks_for_turns_needs_the_bochs_that_has_them() {
+        let machine = resolve("--emulator bochs --quantum 1", &BARE).unwrap();
+        assert_eq!(machine.quantum, Some(1));
+        assert_eq!(machine.needs(), [Need::BochsTurns, Need::BootMedia]);
     }
 
     #[test]

@@ -58,7 +58,8 @@ enum Command {
     ///
     /// The toolchain that builds for bare metal is, in this order: an installed one that has the target
     /// x86_64-unknown-none (or can build its library); `rustup target add`; Debian's packages rustc-web, cargo-web,
-    /// rust-web-src, rustfmt-web, rust-web-clippy and lld. The emulators are Debian's packages too.
+    /// rust-web-src, rustfmt-web, rust-web-clippy and lld. QEMU is a package too; Bochs is built from Debian's source of
+    /// it, into target/tools, and where that cannot be done the packaged one serves all runs without --quantum.
     Setup {
         /// Install without asking (CI=true means the same)
         #[arg(long)]

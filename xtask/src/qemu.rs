@@ -171,7 +171,7 @@ mod tests {
             kvm: false,
             gui: false,
             acpi: true,
-            quantum: 16,
+            quantum: None,
             icount: false,
         }
     }

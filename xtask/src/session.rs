@@ -126,18 +126,21 @@ impl Prepared {
     }
 
     /// Bochs' command for it.
-    fn bochs(&self, machine: &Machine, serial: &bochs::Serial) -> Result<std::process::Command> {
+    fn bochs(
+        &self,
+        program: &bochs::Program,
+        machine: &Machine,
+        serial: &bochs::Serial,
+    ) -> Result<std::process::Command> {
         let image = self.image.as_deref().context("Bochs boots from an image only")?;
-        let configuration = bochs::configuration(machine, image, serial, &self.file("bochs.log"))?;
+        let configuration = bochs::configuration(program, machine, image, serial, &self.file(bochs::LOG))?;
         std::fs::write(self.file("bochsrc"), configuration)?;
-        std::fs::write(self.file("bochs.start"), bochs::START)?;
-        let mut command = process::command(bochs::PROGRAM);
-        command
-            .arg("-q")
-            .arg("-f")
-            .arg(self.file("bochsrc"))
-            .arg("-rc")
-            .arg(self.file("bochs.start"));
+        let mut command = process::command(program.path());
+        command.arg("-q").arg("-f").arg(self.file("bochsrc"));
+        if *program == bochs::Program::Installed {
+            std::fs::write(self.file("bochs.start"), bochs::START)?;
+            command.arg("-rc").arg(self.file("bochs.start"));
+        }
         Ok(command)
     }
 }
@@ -168,14 +171,18 @@ pub fn run(
         Operator::Nobody => Wire::file(&serial)?,
         Operator::Terminal => Wire::terminal()?,
     };
-    let mut command = match (machine.emulator, wire.port()) {
-        (Emulator::Qemu, None) => prepared.qemu(machine, qemu::Serial::File(serial), None),
-        (Emulator::Qemu, Some(port)) => prepared.qemu(machine, qemu::Serial::Port(port), None),
-        (Emulator::Bochs, None) => prepared.bochs(machine, &bochs::Serial::File(serial))?,
-        (Emulator::Bochs, Some(port)) => prepared.bochs(machine, &bochs::Serial::Port(port))?,
+    let bochs = match machine.emulator {
+        Emulator::Qemu => None,
+        Emulator::Bochs => Some(bochs::Program::find(machine)?),
+    };
+    let mut command = match (&bochs, wire.port()) {
+        (None, None) => prepared.qemu(machine, qemu::Serial::File(serial), None),
+        (None, Some(port)) => prepared.qemu(machine, qemu::Serial::Port(port), None),
+        (Some(bochs), None) => prepared.bochs(bochs, machine, &bochs::Serial::File(serial))?,
+        (Some(bochs), Some(port)) => prepared.bochs(bochs, machine, &bochs::Serial::Port(port))?,
     };
     let printed = File::create(&output).with_context(|| format!("could not write {}", output.display()))?;
-    // Bochs' debugger reads from its standard input; at its end it would leave.
+    // The installed Bochs' debugger reads from its standard input; at its end it would leave.
     command.stdin(if machine.emulator == Emulator::Bochs {
         Stdio::piped()
     } else {
@@ -197,9 +204,14 @@ pub fn run(
             "the machine still runs after {} s: a hang",
             limit.unwrap_or_default().as_secs()
         );
-        report.push_str(&match machine.emulator {
-            Emulator::Qemu => diagnose::qemu(&prepared.file("control"), machine.smp, symbols),
-            Emulator::Bochs => diagnose::bochs(&mut running, &output, machine.smp, symbols),
+        report.push_str(&match bochs {
+            None => diagnose::qemu(&prepared.file("control"), machine.smp, symbols),
+            Some(bochs::Program::Ours(_)) => {
+                diagnose::bochs(&mut running, &prepared.file(bochs::LOG), machine.smp, symbols)
+            }
+            Some(bochs::Program::Installed) => {
+                diagnose::installed_bochs(&mut running, &output, machine.smp, symbols)
+            }
         });
     }
     running.end();
@@ -275,7 +287,7 @@ fn judge(
     report: &mut String,
 ) -> End {
     let mut end = end;
-    let log = std::fs::read(prepared.file("bochs.log")).unwrap_or_default();
+    let log = std::fs::read(prepared.file(bochs::LOG)).unwrap_or_default();
     let log = String::from_utf8_lossy(&log);
     let complaints = if machine.emulator == Emulator::Bochs {
         bochs::complaints(&log, extras.failing_entries)

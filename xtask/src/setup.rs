@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::bochs;
 use crate::process;
 use crate::progress::Progress;
 use crate::toolchain::{self, BARE_METAL, KernelToolchain};
@@ -23,8 +24,14 @@ pub enum Need {
     QemuWindow,
     /// UEFI firmware for QEMU.
     UefiFirmware,
-    /// Bochs with its firmware and its display without a window.
+    /// Bochs: ours, or the installed one where ours cannot be built.
     Bochs,
+    /// Bochs with turns of a given length: ours.
+    BochsTurns,
+    /// The packaged Bochs with its display without a window.
+    PackagedBochs,
+    /// What builds Bochs from its source.
+    Compiler,
     /// The tools that make a bootable image with GRUB.
     BootMedia,
     /// gdb.
@@ -33,7 +40,7 @@ pub enum Need {
 
 impl Need {
     /// Everything that a full test needs.
-    pub const ALL: [Self; 4] = [Self::Qemu, Self::UefiFirmware, Self::Bochs, Self::BootMedia];
+    pub const ALL: [Self; 4] = [Self::Qemu, Self::UefiFirmware, Self::BochsTurns, Self::BootMedia];
 
     /// Programs (on the PATH) and files (of which the first that exists will do) with the package that has them.
     fn parts(self) -> &'static [(Part, &'static str)] {
@@ -48,14 +55,22 @@ impl Need {
                 "qemu-system-gui",
             )],
             Self::UefiFirmware => &[(AnyFile(crate::firmware::UEFI_CODE), "ovmf")],
-            Self::Bochs => &[
-                (Program("bochs-bin"), "bochs"),
+            Self::Bochs | Self::BochsTurns => &[
+                (AnyFile(crate::firmware::BOCHS_BIOS), "bochsbios"),
+                (AnyFile(crate::firmware::VGA_BIOS), "vgabios"),
+            ],
+            Self::PackagedBochs => &[
+                (Program(bochs::INSTALLED), "bochs"),
                 (
                     AnyFile(&["/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so"]),
                     "bochs-term",
                 ),
-                (AnyFile(crate::firmware::BOCHS_BIOS), "bochsbios"),
-                (AnyFile(crate::firmware::VGA_BIOS), "vgabios"),
+            ],
+            Self::Compiler => &[
+                (Program("g++"), "g++"),
+                (Program("make"), "make"),
+                (Program("patch"), "patch"),
+                (Program("xz"), "xz-utils"),
             ],
             Self::BootMedia => &[
                 (Program("grub-mkrescue"), "grub-common"),
@@ -121,18 +136,41 @@ pub fn command(yes: bool) -> Result<()> {
     println!("kernel toolchain: {}", toolchain.describe());
     needs(&Need::ALL, consent)?;
     println!("emulators and boot media tools: installed");
+    if let Some(program) = bochs::source::built() {
+        println!("Bochs: {}", program.display());
+    }
     Ok(())
 }
 
-/// Sees to it that everything in `needs` is installed.
+/// Sees to it that everything in `needs` is installed, or built.
 pub fn needs(needs: &[Need], consent: Consent) -> Result<()> {
+    packages(needs, "the emulators and the tools that make boot media", consent)?;
+    let turns = needs.contains(&Need::BochsTurns);
+    if (turns || needs.contains(&Need::Bochs)) && bochs::source::built().is_none() {
+        let built = packages(&[Need::Compiler], "what builds Bochs from its source", consent)
+            .and_then(|()| bochs::source::build());
+        match built {
+            Ok(()) => {}
+            Err(why) if turns => {
+                return Err(why.context(
+                    "there is no Bochs whose CPUs' turns can be chosen (--quantum, and scenarios that set it)",
+                ));
+            }
+            Err(why) => {
+                eprintln!("no Bochs of our own, so the packaged one must do: {why:#}");
+                let what = "the packaged Bochs";
+                packages(&[Need::PackagedBochs], what, consent)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sees to it that the packages of `needs` are installed.
+fn packages(needs: &[Need], what: &str, consent: Consent) -> Result<()> {
     let packages = missing(needs);
     if !packages.is_empty() {
-        install(
-            &packages,
-            "the emulators and the tools that make boot media",
-            consent,
-        )?;
+        install(&packages, what, consent)?;
         let still = missing(needs);
         if !still.is_empty() {
             bail!(

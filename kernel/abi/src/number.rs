@@ -88,7 +88,7 @@ syscalls! {
     VmspaceCreate = 30;
     /// `(vmspace)` -> 0. Closes the handle, ends every RUN in the vmspace (RUN_DESTROYED) and empties it when the last thread has left it; other handles of it are EBADF from now on. MANAGE.
     VmspaceDestroy = 31;
-    /// `(vmspace, VMSPACE_CTL_RUN, *mut RunState)` -> 0. See [`crate::vmspace`]. RUN. In guest mode the first argument is the address of the root of the user's page table instead.
+    /// `(vmspace, VMSPACE_CTL_RUN, *mut RunState)` -> 0. Runs a user; see [`crate::vmspace`]. The state's timeout is 0 afterwards and must be set before each call. RUN. In guest mode the first argument is the address of the root of the user's page table instead.
     VmspaceCtl = 32;
     /// `(vmspace, *const MapRequest)` -> address. MANAGE.
     VmspaceMmap = 33;
@@ -104,10 +104,12 @@ syscalls! {
     VmspacePwrite = 38;
     /// `(vmspace, address, *mut EntryInfo, count)` -> rows written, 0 at the end: mappings from the one that contains `address` on, or the next. Fewer rows than asked for do not mean the end; go on at the last one's end. READ.
     VmspaceEntries = 39;
-    /// `(source, target)` -> 0. Fills an empty vmspace with a copy of another: private memory is copied when one side writes to it. EINVAL if both are one; EBUSY if the target is not empty; ENOMEM, EINTR: it is left empty. READ and MANAGE on the source; MANAGE on the target.
+    /// `(source, target)` -> 0. Fills an empty vmspace with a copy of another: private memory is copied when one side writes to it. EINVAL if both are one; EBUSY if the target is not empty; EBADF if one is destroyed meanwhile; ENOMEM. After an error the target is left as it was. Nothing interrupts it but the end of the caller's process. READ and MANAGE on the source; MANAGE on the target.
     VmspaceFork = 40;
     /// `(vmspace, address, length, inheritance)` -> 0. MANAGE.
     VmspaceMinherit = 41;
+    /// `(process, position, *mut VmspaceInfo)` -> position to go on at. Totals of one of the vmspaces that the process has created and has a handle of, from position 0 on; several handles of one show it several times. ENOENT behind the last. MANAGE.
+    VmspaceList = 42;
 
     /// `(*const u32, expected, timeout)` -> 0 when woken. EBUSY if the word differs, ETIMEDOUT, EINTR. Any shared mapping of the word will do.
     UmtxSleep = 50;

@@ -52,7 +52,8 @@ impl RegisterFrame {
 pub struct RunState {
     /// In: the registers to run with. Out: the registers at the event.
     pub registers: RegisterFrame,
-    /// In: nanoseconds from now until RUN returns with [`RUN_TIMEOUT`], or [`super::time::FOREVER`].
+    /// In: nanoseconds from now until RUN returns with [`RUN_TIMEOUT`], or [`super::time::FOREVER`]. Out: 0 once the user
+    /// has run, whatever ended it. So it must be set before every RUN: with 0 the next one returns at once with [`RUN_TIMEOUT`].
     pub timeout: u64,
     /// Out: why RUN returned, a `RUN_*` constant.
     pub reason: u32,
@@ -103,6 +104,24 @@ pub struct EntryInfo {
     pub copied_pages: u64,
     /// Pages of this mapping that have a translation now, so that accesses to them do not fault.
     pub mapped_pages: u64,
+}
+
+/// What `vmspace_list` tells of a vmspace that a process has created. What changes meanwhile is counted as it was or as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VmspaceInfo {
+    /// Its number, by whatever handle it was found; no other vmspace ever has the same.
+    pub id: u64,
+    /// Threads that run in it now.
+    pub running: u64,
+    /// Mappings.
+    pub mappings: u64,
+    /// Bytes that are mapped.
+    pub mapped_bytes: u64,
+    /// Pages that have a translation now, so that accesses to them do not fault.
+    pub resident_pages: u64,
+    /// Pages that its page table takes.
+    pub table_pages: u64,
 }
 
 /// How a mapping is backed.

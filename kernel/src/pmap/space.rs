@@ -110,6 +110,13 @@ pub struct Claim {
     view: View,
 }
 
+impl Claim {
+    /// The table.
+    pub const fn view(&self) -> View {
+        self.view
+    }
+}
+
 /// A page table and the CPUs that use it.
 pub struct Table {
     format: &'static Format,
@@ -271,6 +278,11 @@ impl Pmap {
     /// The nested table, if there is one.
     pub fn nested(&self) -> Option<&Table> {
         self.nested.get()
+    }
+
+    /// A number that no other page table ever has.
+    pub fn id(&self) -> u64 {
+        self.regular.space.id()
     }
 
     /// Physical address of the root table.

@@ -3,11 +3,12 @@
 //! Destroying one takes effect at once for whoever wants to use it, and empties it when the last thread has left it. Why nothing
 //! stays in it and nothing is used after that is argued in docs/src/design/run.md.
 
-use super::Process;
+use super::{Object, Process};
 use crate::sched;
 use crate::vm::Vmspace;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU32, Ordering};
+use dragonet_abi::vmspace::VmspaceInfo;
 use dragonet_abi::{Errno, Rights};
 
 /// A vmspace by handle.
@@ -43,6 +44,26 @@ impl GuestVmspace {
             vmspace: process.vmspace().clone(),
             running: AtomicU32::new(0),
             creator: None,
+        })
+    }
+
+    /// True if `process` created it.
+    fn is_of(&self, process: &Process) -> bool {
+        self.creator
+            .as_ref()
+            .is_some_and(|creator| core::ptr::eq(creator.as_ptr(), process))
+    }
+
+    /// Totals. Between two pieces of the work no lock is held and `goes_on` is asked; `None` if it said no.
+    pub fn information(&self, goes_on: impl FnMut() -> bool) -> Option<VmspaceInfo> {
+        let (mappings, mapped_bytes) = self.vmspace.mapped(goes_on)?;
+        Some(VmspaceInfo {
+            id: self.vmspace.pmap().id(),
+            running: u64::from(self.running.load(Ordering::Relaxed) & !DESTROYED),
+            mappings,
+            mapped_bytes,
+            resident_pages: self.vmspace.pmap().resident_pages(),
+            table_pages: self.vmspace.pmap().table_pages(),
         })
     }
 
@@ -127,5 +148,16 @@ impl Drop for GuestVmspace {
         if let Some(creator) = self.creator.as_ref().and_then(Weak::upgrade) {
             creator.guest_vmspaces.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Process {
+    /// The first vmspace that this process has created and not destroyed, by the handles that it has at `position` and above; and where to go
+    /// on.
+    pub fn guest_vmspace_from(&self, position: u64) -> Option<(u64, Arc<GuestVmspace>)> {
+        self.handles().find_from(position, |object| match object {
+            Object::Vmspace(guest) if guest.is_of(self) && !guest.is_destroyed() => Some(guest.clone()),
+            _ => None,
+        })
     }
 }

@@ -135,6 +135,20 @@ impl HandleTable {
         }
     }
 
+    /// What `choose` makes of the first object at `position` or above of which it makes something, and the position above.
+    pub fn find_from<T>(
+        &self,
+        position: u64,
+        mut choose: impl FnMut(&Object) -> Option<T>,
+    ) -> Option<(u64, T)> {
+        let table = self.slots.lock();
+        let rest = table.slots.get(usize::try_from(position).ok()?..)?;
+        (position + 1..).zip(rest).find_map(|(next, slot)| {
+            let entry = slot.entry.as_ref()?;
+            choose(&entry.object).map(|chosen| (next, chosen))
+        })
+    }
+
     /// Takes a handle out of the table. The caller drops the entry when it holds no lock.
     ///
     /// # Errors

@@ -67,7 +67,7 @@ impl Thread {
 
     /// Forgets the user of a guest that ends.
     pub fn abandon_user(&self, guest: &mut Guest) {
-        if let Some(user) = guest.end_user() {
+        if let Some(user) = guest.abandon_user() {
             self.in_guest.store(false, Ordering::Relaxed);
             if let Some(timer) = user.timer {
                 sched::stop_timer(timer);

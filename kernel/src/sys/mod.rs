@@ -184,6 +184,7 @@ pub fn dispatch(thread: &Thread, frame: &mut TrapFrame, guest: Option<&mut Guest
         N::VmspaceEntries => vmspace::entries(call)?,
         N::VmspaceFork => vmspace::fork(call)?,
         N::VmspaceMinherit => vmspace::minherit(call)?,
+        N::VmspaceList => vmspace::list(call)?,
         N::UmtxSleep => clock::umtx_sleep(call)?,
         N::UmtxWakeup => clock::umtx_wakeup(call)?,
         N::ClockGet => clock::get(call)?,

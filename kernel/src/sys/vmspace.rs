@@ -5,7 +5,7 @@ use super::user_slice::{PIECE, zeroed};
 use super::{Call, Outcome};
 use crate::proc::{Entry, GuestVmspace, Object};
 use crate::sched;
-use crate::vm::{Fork, copy};
+use crate::vm::{copy, fork_while};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use dragonet_abi::memory::{Advice, Inheritance, MapRequest};
@@ -178,18 +178,31 @@ pub fn entries(call: &Call) -> Result<u64, Errno> {
     Ok(rows.len() as u64)
 }
 
+/// `vmspace_list(process, position, *mut VmspaceInfo)`.
+pub fn list(call: &Call) -> Result<u64, Errno> {
+    let process = call.process_object(0, Rights::MANAGE)?;
+    let (next, guest) = process
+        .guest_vmspace_from(call.argument(1))
+        .ok_or(Errno::ENOENT)?;
+    let goes_on = || {
+        sched::offer();
+        !call.thread.must_go()
+    };
+    let info = guest.information(goes_on).ok_or(Errno::EINTR)?;
+    copy::write(call.argument(2), &info)?;
+    Ok(next)
+}
+
 /// `vmspace_fork(source, target)`.
 pub fn fork(call: &Call) -> Result<u64, Errno> {
     let source = vmspace_object(call, Rights::READ | Rights::MANAGE)?;
     let target = call.object(1, Object::vmspace, Rights::MANAGE)?;
-    let mut fork = Fork::new(source.vmspace()?, target.vmspace()?)?;
-    while fork.step()? {
-        if call.thread.must_go() {
-            return Err(Errno::EINTR);
-        }
+    let goes_on = || {
         sched::offer();
-    }
-    fork.finish().map(|()| 0)
+        !call.thread.must_go()
+    };
+    // Only a thread that must end is told to stop, and it never gets back to user mode with the answer.
+    fork_while(source.vmspace()?, target.vmspace()?, goes_on).map(|()| 0)
 }
 
 /// `vmspace_minherit(vmspace, address, length, inheritance)`.

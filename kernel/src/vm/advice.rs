@@ -3,7 +3,7 @@
 //! Advice about a long range is taken in pieces of bounded work. Between two pieces no lock is held, and the caller says whether to
 //! go on: he lets others run, and stops for a thread that must end.
 
-use super::fault::{Access, Around, FaultError};
+use super::fault::{ATTEMPTS, Access, Around, FaultError};
 use super::region::DROP_BATCH;
 use super::vmspace::{Vmspace, checked_range, page_rounded};
 use crate::mm::{self, TakenPages};
@@ -52,16 +52,17 @@ impl Vmspace {
             Advice::DontNeed | Advice::Free => in_pieces(&range, goes_on, |rest| Ok(self.drop_some(rest))),
             Advice::WillNeed => in_pieces(&range, goes_on, |rest| self.fetch_some(rest)),
             Advice::Invalidate => {
-                let ordinary = self
-                    .map
-                    .lock()
+                // Outlives the lock, as everything that may take long.
+                let _tables;
+                let map = self.map.lock();
+                let ordinary = map
                     .overlapping(range.clone())
                     .any(|entry| entry.payload.is_memory() && entry.payload.root.is_none());
                 if ordinary {
                     return Err(Errno::EINVAL);
                 }
-                // Without the map's lock: translations are a cache, so this is right whatever happens to the entries.
-                drop(self.pmap().remove(&range, &range, Cause::Advice));
+                // Translations are a cache, so this would be right without the lock; but a fault that holds it must not be refused.
+                _tables = self.pmap().remove(&range, &range, Cause::Advice);
                 Ok(())
             }
             Advice::SetMap => Err(Errno::EINVAL),
@@ -159,7 +160,8 @@ impl Vmspace {
         let end = part.end.min(part.start + FETCH_BATCH * PAGE_SIZE);
         for page in (part.start..end).step_by(PAGE_SIZE as usize) {
             // Any other error: somebody has changed the mapping meanwhile.
-            if self.resolve(page, Access::READ, Around::No, View::Regular) == Err(FaultError::OutOfMemory) {
+            let fetched = self.resolve(page, Access::READ, Around::No, View::Regular, ATTEMPTS);
+            if fetched == Err(FaultError::OutOfMemory) {
                 return Err(Errno::ENOMEM);
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! A fault takes a stamp, looks at the map under its lock for a moment, finds the page without a lock, and enters it under the
 //! pmap's lock if nothing was invalidated there since the stamp. It shares no lock with faults in other address
-//! spaces, and no memory is allocated for bookkeeping.
+//! spaces, and no memory is allocated for bookkeeping. One that is refused again and again goes on in `alone`.
 
 use super::around::{Neighbours, neighbours};
 use super::large;
@@ -12,6 +12,7 @@ use super::vmspace::{Vmspace, to_table};
 use super::vpage;
 use crate::debug::counters;
 use crate::pmap::{Claim, EnterError, Entry, Target, View};
+use core::ops::Range;
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
 use dragonet_abi::layout::{PAGE_SIZE, USER_END};
@@ -59,7 +60,7 @@ impl Access {
     }
 
     /// What a fault for it is counted as.
-    const fn counter(self) -> Counter {
+    pub(super) const fn counter(self) -> Counter {
         if self.execute {
             Counter::FaultFetch
         } else if self.write {
@@ -111,8 +112,8 @@ impl FaultError {
     }
 }
 
-/// Attempts that one fault makes.
-const ATTEMPTS: u32 = 64;
+/// Attempts that one fault makes before it keeps others from invalidating anything.
+pub(super) const ATTEMPTS: u32 = 64;
 
 /// Result of one attempt.
 pub(super) enum Attempt {
@@ -129,7 +130,7 @@ impl Vmspace {
     /// # Errors
     /// [`FaultError`].
     pub fn handle_fault(&self, address: u64, access: Access) -> Result<(), FaultError> {
-        self.resolve(address, access, Around::Yes, View::Regular)
+        self.resolve(address, access, Around::Yes, View::Regular, ATTEMPTS)
     }
 
     /// [`Self::handle_fault`] for the nested table: of a guest, at a guest-physical address.
@@ -140,21 +141,22 @@ impl Vmspace {
         if address >= USER_END {
             return Err(FaultError::NotMapped);
         }
-        self.resolve(address, access, Around::Yes, View::Nested)
+        self.resolve(address, access, Around::Yes, View::Nested, ATTEMPTS)
     }
 
-    /// [`Self::handle_fault`], with or without the neighbours.
+    /// [`Self::handle_fault`], for either table, with or without the neighbours, with so many attempts before the last one.
     pub(super) fn resolve(
         &self,
         address: u64,
         access: Access,
         around: Around,
         view: View,
+        attempts: u32,
     ) -> Result<(), FaultError> {
         counters::count(access.counter());
         let page = address & !(PAGE_SIZE - 1);
         let mut outcome = Ok(());
-        for _ in 0..ATTEMPTS {
+        for _ in 0..attempts {
             outcome = match self.attempt(page, access, around, view) {
                 Ok(Attempt::Done(outcome)) => {
                     counters::count(outcome);
@@ -171,12 +173,14 @@ impl Vmspace {
             counters::count(Counter::FaultRetry);
             core::hint::spin_loop();
         }
-        // Somebody invalidates this page all the time: let the access fault again, after a chance to be preempted or killed.
-        counters::count(match outcome {
-            Ok(()) => Counter::FaultAbandoned,
-            Err(_) => Counter::FaultUnresolved,
-        });
-        outcome
+        match outcome {
+            // Somebody invalidates this page all the time.
+            Ok(()) => self.resolve_alone(page, access, view, || Some(())).map(|_| ()),
+            Err(error) => {
+                counters::count(Counter::FaultUnresolved);
+                Err(error)
+            }
+        }
     }
 
     fn attempt(&self, page: u64, access: Access, around: Around, view: View) -> Result<Attempt, FaultError> {
@@ -186,13 +190,27 @@ impl Vmspace {
             let entry = map.find(page).ok_or(FaultError::NotMapped)?;
             (entry.payload.clone(), entry.range())
         };
+        if region.role == Role::Ungrown {
+            self.grow_stack(page, access)?;
+            return Ok(Attempt::Again);
+        }
+        self.attempt_in(page, access, around, (&region, &entry), claim)
+    }
+
+    /// An attempt of a fault that found this entry since it had `claim`.
+    #[inline]
+    pub(super) fn attempt_in(
+        &self,
+        page: u64,
+        access: Access,
+        around: Around,
+        (region, entry): (&Region, &Range<u64>),
+        claim: Claim,
+    ) -> Result<Attempt, FaultError> {
         match region.role {
             Role::Memory | Role::Stack => {}
             Role::Guard => return Err(FaultError::Guard),
-            Role::Ungrown => {
-                self.grow_stack(page, access)?;
-                return Ok(Attempt::Again);
-            }
+            Role::Ungrown => return Ok(Attempt::Again),
         }
         let distance = page - entry.start;
         let protection = region.protection;
@@ -200,7 +218,7 @@ impl Vmspace {
             return Err(FaultError::Protection);
         }
         let neighbours = if around == Around::Yes && !access.write {
-            neighbours(&region, &entry, page)
+            neighbours(region, entry, page)
         } else {
             Neighbours::new()
         };
@@ -220,12 +238,12 @@ impl Vmspace {
                 Protection::EXECUTE,
                 protection.contains(Protection::EXECUTE) && found.executable,
             );
-            return self.enter_page(page, &region, found.page, allowed, &neighbours, claim);
+            return self.enter_page(page, region, found.page, allowed, &neighbours, claim);
         }
         if let Some((pages, offset)) = region.own_pages() {
             let place = Place {
                 address: page,
-                region: &region,
+                region,
                 distance,
                 pages,
                 index: (offset + distance) / PAGE_SIZE,
@@ -233,12 +251,12 @@ impl Vmspace {
             };
             return self.attempt_own(&place, access, &neighbours);
         }
-        let large = large::page(&region, &entry, page);
-        match large.filter(|(_, target)| target.level <= self.pmap().largest_page(view)) {
+        let large = large::page(region, entry, page);
+        match large.filter(|(_, target)| target.level <= self.pmap().largest_page(claim.view())) {
             Some((start, target)) => self.enter(start, target, &[], claim, Counter::FaultResident),
             None => {
                 let index = (region.offset + distance) / PAGE_SIZE;
-                self.enter_page(page, &region, index, protection, &neighbours, claim)
+                self.enter_page(page, region, index, protection, &neighbours, claim)
             }
         }
     }

@@ -64,6 +64,24 @@ struct Part {
     copy: Region,
 }
 
+/// Fills the empty `target` with a copy of `source`, for as long as `goes_on`, which is asked between two steps.
+///
+/// # Errors
+/// As [`Fork::new`], [`Fork::step`] and [`Fork::finish`]; EINTR if it was told to stop. `target` is as it was then.
+pub fn fork_while(
+    source: &Vmspace,
+    target: &Vmspace,
+    mut goes_on: impl FnMut() -> bool,
+) -> Result<(), Errno> {
+    let mut fork = Fork::new(source, target)?;
+    while fork.step()? {
+        if !goes_on() {
+            return Err(Errno::EINTR);
+        }
+    }
+    fork.finish()
+}
+
 impl<'spaces> Fork<'spaces> {
     /// Begins a copy of `source` for `target`.
     ///
@@ -88,7 +106,7 @@ impl<'spaces> Fork<'spaces> {
     /// Goes on for a bounded time. False when there is nothing more to copy.
     ///
     /// # Errors
-    /// ENOMEM, also above a limit of the target's account.
+    /// ENOMEM, also above a limit of the target's account; EBADF if the source was closed.
     pub fn step(&mut self) -> Result<bool, Errno> {
         mm::check_headroom()?;
         match self.open.take() {
@@ -119,7 +137,9 @@ impl<'spaces> Fork<'spaces> {
         let (start, end, region) = {
             let map = self.source.map.lock();
             let Some(entry) = map.overlapping(self.address..USER_END).next() else {
-                return Ok(false);
+                // Emptied on the way, it has given less than there was.
+                let closed = self.source.closed.load(Ordering::Relaxed);
+                return if closed { Err(Errno::EBADF) } else { Ok(false) };
             };
             let start = entry.start.max(self.address);
             let mut region = entry.payload.clone();

@@ -11,6 +11,9 @@ use vm_map::Entry;
 /// Entries of a page table that are looked at with interrupts off.
 const STEPS: usize = 1024;
 
+/// Mappings that are looked at with interrupts off.
+const ENTRIES: usize = 64;
+
 /// Numbers about a vmspace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmspaceStatistics {
@@ -43,6 +46,22 @@ impl Vmspace {
             visit(describe(&entry));
         }
         None
+    }
+
+    /// Mappings, and bytes in them. Between two pieces of the work no lock is held and `goes_on` is asked; `None` if it said no.
+    pub fn mapped(&self, mut goes_on: impl FnMut() -> bool) -> Option<(u64, u64)> {
+        let (mut mappings, mut bytes) = (0, 0);
+        let mut next = Some(0);
+        while let Some(address) = next {
+            next = self.for_each_entry(address, ENTRIES, |entry| {
+                mappings += 1;
+                bytes += entry.end - entry.start;
+            });
+            if next.is_some() && !goes_on() {
+                return None;
+            }
+        }
+        Some((mappings, bytes))
     }
 
     /// Pages of `range` that have a translation. Between two pieces of the work no lock is held and `goes_on` is asked; the count is

@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 mod advice;
+mod alone;
 mod around;
 #[allow(unsafe_code)]
 pub mod copy;
@@ -25,7 +26,7 @@ mod vmspace;
 mod vpage;
 
 pub use fault::{Access, FaultError};
-pub use fork::Fork;
+pub use fork::fork_while;
 pub use object::MemoryObject;
 pub use vmspace::{MapArguments, Vmspace, WordKey};
 

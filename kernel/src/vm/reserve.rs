@@ -15,7 +15,7 @@ use core::ops::Range;
 use dragonet_abi::Errno;
 use dragonet_abi::layout::{PAGE_SIZE, STACK_GUARD, STACK_STEP};
 use dragonet_abi::memory::{Inheritance, MapFlags, Protection};
-use vm_map::{NoBorder, Payload};
+use vm_map::{Map, NoBorder, Payload};
 
 /// Entries that one mapping takes at most.
 pub(super) const MOST_PARTS: usize = 3;
@@ -101,28 +101,31 @@ impl Vmspace {
     /// Guard if there is no stack right above any more; Protection if what is right above does not allow the access; out of
     /// memory.
     pub(super) fn grow_stack(&self, page: u64, access: Access) -> Result<(), FaultError> {
-        // Another key in the tree may take a node of it.
-        mm::check_headroom().map_err(|_| FaultError::OutOfMemory)?;
         // Outlives the lock, as everything that is dropped.
         let _gone;
         let mut map = self.map.lock();
-        let entry = map.find(page).ok_or(FaultError::NotMapped)?;
-        if entry.payload.role != Role::Ungrown {
-            // Somebody else was faster.
-            return Ok(());
-        }
-        let (bottom, border) = (entry.start, entry.end);
-        let above = map
-            .find(border)
-            .filter(|above| above.start == border && above.payload.role == Role::Stack);
-        let above = above.ok_or(FaultError::Guard)?;
-        if !access.allowed_by(above.payload.protection) {
-            return Err(FaultError::Protection);
-        }
-        let to = (page - page % STACK_STEP).max(bottom);
-        _gone = map
-            .lower_border(border, to)
-            .map_err(|NoBorder| FaultError::Guard)?;
+        _gone = grow(&mut map, page, access)?;
         Ok(())
     }
+}
+
+/// [`Vmspace::grow_stack`] under the map's lock. What it returns is dropped without it.
+pub(super) fn grow(map: &mut Map<Region>, page: u64, access: Access) -> Result<Option<Region>, FaultError> {
+    // Another key in the tree may take a node of it.
+    mm::check_headroom().map_err(|_| FaultError::OutOfMemory)?;
+    let entry = map.find(page).ok_or(FaultError::NotMapped)?;
+    if entry.payload.role != Role::Ungrown {
+        // Somebody else was faster.
+        return Ok(None);
+    }
+    let (bottom, border) = (entry.start, entry.end);
+    let above = map
+        .find(border)
+        .filter(|above| above.start == border && above.payload.role == Role::Stack);
+    let above = above.ok_or(FaultError::Guard)?;
+    if !access.allowed_by(above.payload.protection) {
+        return Err(FaultError::Protection);
+    }
+    let to = (page - page % STACK_STEP).max(bottom);
+    map.lower_border(border, to).map_err(|NoBorder| FaultError::Guard)
 }

@@ -3,8 +3,10 @@
 
 use super::fault::Access;
 use super::vmspace::Vmspace;
+use crate::debug::counters;
+use crate::pmap::View;
 use dragonet_abi::Errno;
-use dragonet_abi::layout::{USER_END, USER_START};
+use dragonet_abi::layout::{PAGE_SIZE, USER_END, USER_START};
 
 impl Vmspace {
     /// Reads from `address` on and returns how much, short at the first page that cannot be read.
@@ -63,7 +65,11 @@ impl Vmspace {
             }
             self.handle_fault(address, Access::WRITE)?;
         }
-        Err(Errno::EFAULT)
+        counters::count(Access::WRITE.counter());
+        let page = address & !(PAGE_SIZE - 1);
+        let exchange = || during(&mut || self.pmap().exchange_word(address, new));
+        self.resolve_alone(page, Access::WRITE, View::Regular, exchange)?
+            .ok_or(Errno::EFAULT)
     }
 
     /// One page's part of a transfer. The page may go away between the fault and the copy, so both are repeated.
@@ -84,10 +90,14 @@ impl Vmspace {
             }
             self.handle_fault(address, access)?;
         }
+        counters::count(access.counter());
         // Device memory is mapped but never copied.
-        Err(Errno::EFAULT)
+        self.resolve_alone(address & !(PAGE_SIZE - 1), access, View::Regular, || {
+            copy(address)
+        })?
+        .ok_or(Errno::EFAULT)
     }
 }
 
-/// Faults after which a page is taken for one that cannot be copied.
-const ATTEMPTS: u32 = 1000;
+/// Faults that a copy of one page makes before it keeps others from invalidating anything.
+const ATTEMPTS: u32 = 16;

@@ -94,8 +94,18 @@ impl Guest {
         self.user = Some(user);
     }
 
-    /// From the next entry on the vkernel itself runs again.
+    /// From the next entry on the vkernel itself runs again; the user with the bases that it left.
     pub fn end_user(&mut self) -> Option<User> {
+        let mut user = self.user.take()?;
+        let guard = IrqGuard::new();
+        if let Some(bases) = self.vcpu.take_bases(guard.witness()) {
+            user.bases = bases;
+        }
+        Some(user)
+    }
+
+    /// Forgets the user, since the guest ends.
+    pub fn abandon_user(&mut self) -> Option<User> {
         self.user.take()
     }
 }

@@ -47,6 +47,7 @@ pub const ALL: &[Scenario] = &[
     bochs("torture-basics-bochs").exec("torture-basics --seed 20062").prints(&[PASSED]),
     bochs("vm-torture-bochs").quantum(1).exec("vm-torture -t 2 --seed 20060912").prints(&["everything came back ... ok", PASSED]),
     bochs("vm-torture-bochs-3-cpus").smp(3).quantum(16).exec("vm-torture -t 2 --seed 20130810").prints(&["everything came back ... ok", PASSED]),
+    bochs("vm-torture-bochs-4-cpus").smp(4).quantum(1).exec("vm-torture -t 1 --seed 20131124").prints(&["everything came back ... ok", PASSED]),
     bochs("vpagetable-bochs").exec("vpagetable-basic && vpagetable-nested").prints(&[PASSED, PASSED]),
     bochs("boot-protocol-bochs").conformance(false),
     qemu("hello-usb-uefi").boot(Boot::UefiUsb).exec(HELLO).prints(GREETING),
@@ -140,6 +141,9 @@ pub const ALL: &[Scenario] = &[
     qemu("vmmap").exec("vmmap 1 && vmmap 999999").status(3).prints(&[
         "process 1, init", "private", "module", "mappings, ", "page table: ", "there is no process 999999",
     ]),
+    // The shell's first child is process 4.
+    qemu("vmmap-of-a-vkernel").exec("vkernel -n 2 -m 32M -c '/bin/spin 20' & sleep 2; vmmap 4; kill %1; wait %1; echo killed $?")
+        .prints(&["process 4, vkernel", "page table: ", "USERS' VMSPACE  THREADS", "killed 137"]),
 
     // Boots that cannot work say why.
     qemu("no-init").without(&["init"]).status(101).prints(&["dragonet: panic", "init"]),

@@ -19,4 +19,5 @@ pub mod random;
 pub mod shell_syntax;
 pub mod table;
 pub mod text;
+pub mod torture;
 pub mod vm;

@@ -6,10 +6,10 @@
 
 use crate::memory::Mapping;
 use crate::{processor, syscall};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use dragonet_abi::Errno;
 use dragonet_abi::layout::{PAGE_SIZE, PLACEMENT_END};
-use dragonet_abi::memory::Vpte;
+use dragonet_abi::memory::{Advice, Vpte};
 use dragonet_abi::vmm::{GUEST_MASTER, GuestOptions};
 
 const ENTRIES: u64 = 512;
@@ -82,6 +82,30 @@ impl IdentityMap {
         syscall::vmm_guest_leave()?;
         Ok(result)
     }
+}
+
+/// Forgets translations of a range of linear addresses, on all CPUs; the caller is in guest mode.
+///
+/// # Errors
+/// `EINVAL` outside of guest mode, or for a range that is not whole pages.
+pub fn invalidate(address: u64, length: u64) -> Result<(), Errno> {
+    if !processor::is_guest() {
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: in guest mode the call changes no memory and no mapping.
+    unsafe { syscall::madvise(address, length, Advice::Invalidate) }
+}
+
+/// Exchanges a word of a page table while no other CPU is in this guest, and makes all forget the guest's translations; returns
+/// what it was.
+///
+/// # Errors
+/// Those of `vmm_guest_sync_addr`.
+pub fn exchange(word: &AtomicU64, new: u64) -> Result<u64, Errno> {
+    let mut value = new;
+    // SAFETY: an exchange is what the owner of an atomic reckons with.
+    unsafe { syscall::vmm_guest_sync_addr(Some(word.as_ptr()), &mut value)? };
+    Ok(value)
 }
 
 fn has_huge_pages() -> bool {

@@ -20,6 +20,7 @@ pub mod console;
 pub mod console_protocol;
 pub mod cycles;
 pub mod exit;
+pub mod extended_state;
 pub mod guest;
 pub mod handle;
 pub mod log;

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use dragonet_abi::counters::COUNTERS;
 use dragonet_abi::process::ProcessInfo;
 use dragonet_abi::startup::ROLE_SYSTEM;
-use dragonet_abi::vmspace::EntryInfo;
+use dragonet_abi::vmspace::{EntryInfo, VmspaceInfo};
 use dragonet_abi::{Errno, Handle};
 use zerocopy::FromZeros;
 
@@ -55,6 +55,27 @@ pub fn mappings(vmspace: Handle) -> Result<Vec<EntryInfo>, Errno> {
         };
         address = last.end;
         mappings.extend_from_slice(&rows[..count]);
+    }
+}
+
+/// Every vmspace that a process has created, each once.
+///
+/// # Errors
+/// `EBADF`, `EPERM` (MANAGE).
+pub fn guest_vmspaces(process: Handle) -> Result<Vec<VmspaceInfo>, Errno> {
+    let mut found: Vec<VmspaceInfo> = Vec::new();
+    let mut position = 0;
+    loop {
+        match syscall::vmspace_list(process, position) {
+            Ok((next, info)) => {
+                position = next;
+                if found.iter().all(|other| other.id != info.id) {
+                    found.push(info);
+                }
+            }
+            Err(Errno::ENOENT) => return Ok(found),
+            Err(errno) => return Err(errno),
+        }
     }
 }
 

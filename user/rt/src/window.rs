@@ -8,11 +8,13 @@
 use crate::syscall;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
-use dragonet_abi::layout::{PAGE_SIZE, PLACEMENT_END};
+use dragonet_abi::layout::{PAGE_SIZE, PLACEMENT_END, PLACEMENT_START};
 use dragonet_abi::memory::{Advice, MapFlags, MapRequest, Protection, Vpte};
 use dragonet_abi::{Errno, Handle, SyscallNumber};
 
-/// Where the next window begins.
+/// Where the next window begins that guests can reach: below all that the kernel places, and above the program.
+static NEXT_FOR_GUESTS: AtomicU64 = AtomicU64::new(1 << 30);
+/// Where the next one begins that they need not reach.
 static NEXT: AtomicU64 = AtomicU64::new(PLACEMENT_END);
 /// First address that no window has.
 const END: u64 = 1 << 46;
@@ -32,13 +34,25 @@ impl Window {
     /// # Errors
     /// `EINVAL` for 0, `ENOMEM` when there are no addresses left.
     pub fn new(length: u64) -> Result<Self, Errno> {
-        if length == 0 || length > END {
+        Self::within(&NEXT, END, length)
+    }
+
+    /// As [`Window::new`], at guest-physical addresses that every CPU with guest mode has.
+    ///
+    /// # Errors
+    /// As for [`Window::new`].
+    pub fn for_guest_mode(length: u64) -> Result<Self, Errno> {
+        Self::within(&NEXT_FOR_GUESTS, PLACEMENT_START, length)
+    }
+
+    fn within(next: &AtomicU64, end: u64, length: u64) -> Result<Self, Errno> {
+        if length == 0 || length > end {
             return Err(Errno::EINVAL);
         }
         let taken = length.next_multiple_of(SPACING) + SPACING;
-        let address = NEXT
+        let address = next
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
-                next.checked_add(taken).filter(|end| *end <= END)
+                next.checked_add(taken).filter(|taken| *taken <= end)
             })
             .map_err(|_| Errno::ENOMEM)?;
         Ok(Window {

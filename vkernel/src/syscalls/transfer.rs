@@ -19,6 +19,55 @@ const MAX_TRANSFER: u64 = 0x7fff_f000;
 /// Vectors of one call at most.
 const MAX_VECTORS: u64 = 1024;
 
+/// What one call moves between a file and a program's memory, and how far it is.
+struct Transfer {
+    address: u64,
+    length: u64,
+    /// Where in the file; none for the file's own position.
+    offset: Option<u64>,
+    done: u64,
+}
+
+/// What is moved next.
+struct Piece {
+    address: u64,
+    length: usize,
+    position: Option<u64>,
+}
+
+impl Transfer {
+    fn new(address: u64, length: u64, offset: Option<u64>) -> Self {
+        let length = length.min(MAX_TRANSFER);
+        Transfer {
+            address,
+            length,
+            offset,
+            done: 0,
+        }
+    }
+
+    fn of(vector: &Vector) -> Self {
+        Self::new(vector.base, vector.length, None)
+    }
+
+    fn next(&self) -> Piece {
+        Piece {
+            address: self.address.wrapping_add(self.done),
+            length: (self.length - self.done).min(CHUNK as u64) as usize,
+            position: self.offset.map(|offset| offset.saturating_add(self.done)),
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.done == self.length
+    }
+
+    /// What the call returns if it cannot go on: an error only if nothing was moved.
+    fn stopped(&self, error: Errno) -> Result<u64, Errno> {
+        if self.done > 0 { Ok(self.done) } else { Err(error) }
+    }
+}
+
 impl Task {
     pub(super) async fn sys_read(
         &mut self,
@@ -29,7 +78,7 @@ impl Task {
     ) -> Result<u64, Errno> {
         let file = self.files.get(number)?;
         check_offset(offset)?;
-        self.read_file(&file, address, length.min(MAX_TRANSFER), offset)
+        self.read_file(&file, Transfer::new(address, length, offset))
             .await
     }
 
@@ -42,7 +91,7 @@ impl Task {
     ) -> Result<u64, Errno> {
         let file = self.files.get(number)?;
         check_offset(offset)?;
-        self.write_file(&file, address, length.min(MAX_TRANSFER), offset)
+        self.write_file(&file, Transfer::new(address, length, offset))
             .await
     }
 
@@ -50,7 +99,7 @@ impl Task {
         let file = self.files.get(number)?;
         let mut total = 0;
         for vector in self.read_vectors(table, count)? {
-            match self.read_file(&file, vector.base, vector.length, None).await {
+            match self.read_file(&file, Transfer::of(&vector)).await {
                 Ok(done) => total += done,
                 Err(_) if total > 0 => break,
                 Err(error) => return Err(error),
@@ -79,7 +128,7 @@ impl Task {
         }
         let mut total = 0;
         for vector in vectors {
-            match self.write_file(&file, vector.base, vector.length, None).await {
+            match self.write_file(&file, Transfer::of(&vector)).await {
                 Ok(done) => {
                     total += done;
                     if done < vector.length {
@@ -114,85 +163,54 @@ impl Task {
         Ok(vectors)
     }
 
-    async fn read_file(
-        &self,
-        file: &OpenFile,
-        address: u64,
-        length: u64,
-        offset: Option<u64>,
-    ) -> Result<u64, Errno> {
+    async fn read_file(&self, file: &OpenFile, mut transfer: Transfer) -> Result<u64, Errno> {
         if !file.is_readable() {
             return Err(Errno::EBADF);
         }
-        let mut total = 0;
         let mut buffer = Vec::new();
         loop {
-            let wanted = (length - total).min(CHUNK as u64) as usize;
-            let target = address.wrapping_add(total);
+            let piece = transfer.next();
             // What is taken out of a pipe must have somewhere to go, so the memory is looked at first.
-            let room = match self.space.accessible(target, wanted, Access::Write) {
+            let room = match self.space.accessible(piece.address, piece.length, Access::Write) {
                 Ok(room) => room,
-                Err(_) if total > 0 => return Ok(total),
-                Err(error) => return Err(error),
+                Err(error) => return transfer.stopped(error),
             };
             buffer.resize(room, 0);
-            let position = offset.map(|offset| offset.saturating_add(total));
-            let done = match file.read(&mut buffer, position)? {
+            let done = match file.read(&mut buffer, piece.position)? {
                 Progress::Done(done) => done,
-                Progress::Wait if total > 0 => return Ok(total),
-                Progress::Wait if file.is_nonblocking() => return Err(Errno::EAGAIN),
-                Progress::Wait => self.wait_to_read(file, &mut buffer).await?,
+                Progress::Wait if transfer.done > 0 || file.is_nonblocking() => {
+                    return transfer.stopped(Errno::EAGAIN);
+                }
+                Progress::Wait => self.wait_to(file, || file.read(&mut buffer, None)).await?,
             };
-            self.space.write_bytes(target, &buffer[..done])?;
-            total += done as u64;
-            let more = matches!(file.kind, Kind::File(..)) && done == wanted && done > 0;
-            if !more || total == length || self.must_end() {
-                return Ok(total);
+            self.space.write_bytes(piece.address, &buffer[..done])?;
+            transfer.done += done as u64;
+            let more = matches!(file.kind, Kind::File(..)) && done == piece.length && done > 0;
+            if !more || transfer.is_complete() || self.must_end() {
+                return Ok(transfer.done);
             }
         }
     }
 
-    async fn wait_to_read(&self, file: &OpenFile, buffer: &mut [u8]) -> Result<usize, Errno> {
-        let Some(changed) = file.readiness_changed() else {
-            return Err(Errno::EAGAIN);
-        };
-        self.wait_until(changed, FOREVER, || match file.read(buffer, None) {
-            Ok(Progress::Done(done)) => Some(Ok(done)),
-            Ok(Progress::Wait) => None,
-            Err(error) => Some(Err(error)),
-        })
-        .await?
-    }
-
-    async fn write_file(
-        &self,
-        file: &OpenFile,
-        address: u64,
-        length: u64,
-        offset: Option<u64>,
-    ) -> Result<u64, Errno> {
+    async fn write_file(&self, file: &OpenFile, mut transfer: Transfer) -> Result<u64, Errno> {
         if !file.is_writable() {
             return Err(Errno::EBADF);
         }
-        let mut total = 0;
         let mut buffer = Vec::new();
         loop {
-            let wanted = (length - total).min(CHUNK as u64) as usize;
-            buffer.resize(wanted, 0);
-            let readable = match self.space.read_some(address.wrapping_add(total), &mut buffer) {
-                Ok(readable) => readable,
-                Err(_) if total > 0 => return Ok(total),
-                Err(error) => return Err(error),
+            let piece = transfer.next();
+            buffer.resize(piece.length, 0);
+            let written = match self.space.read_some(piece.address, &mut buffer) {
+                Ok(readable) => self.write_all(file, &buffer[..readable], piece.position).await,
+                Err(error) => Err(error),
             };
-            let position = offset.map(|offset| offset.saturating_add(total));
-            let done = match self.write_all(file, &buffer[..readable], position).await {
+            let done = match written {
                 Ok(done) => done,
-                Err(_) if total > 0 => return Ok(total),
-                Err(error) => return Err(error),
+                Err(error) => return transfer.stopped(error),
             };
-            total += done as u64;
-            if done < wanted || total == length || self.must_end() {
-                return Ok(total);
+            transfer.done += done as u64;
+            if done < piece.length || transfer.is_complete() || self.must_end() {
+                return Ok(transfer.done);
             }
         }
     }
@@ -205,7 +223,7 @@ impl Task {
             let position = offset.map(|offset| offset.saturating_add(total as u64));
             let result = match file.write(rest, position) {
                 Ok(Progress::Wait) if file.is_nonblocking() => Err(Errno::EAGAIN),
-                Ok(Progress::Wait) => self.wait_to_write(file, rest).await,
+                Ok(Progress::Wait) => self.wait_to(file, || file.write(rest, None)).await,
                 Ok(Progress::Done(done)) => Ok(done),
                 Err(error) => Err(error),
             };
@@ -230,11 +248,14 @@ impl Task {
         }
     }
 
-    async fn wait_to_write(&self, file: &OpenFile, bytes: &[u8]) -> Result<usize, Errno> {
-        let Some(changed) = file.readiness_changed() else {
-            return Err(Errno::EAGAIN);
-        };
-        self.wait_until(changed, FOREVER, || match file.write(bytes, None) {
+    /// Waits until `attempt` at the file need not wait.
+    async fn wait_to(
+        &self,
+        file: &OpenFile,
+        mut attempt: impl FnMut() -> Result<Progress, Errno>,
+    ) -> Result<usize, Errno> {
+        let changed = file.readiness_changed().ok_or(Errno::EAGAIN)?;
+        self.wait_until(changed, FOREVER, || match attempt() {
             Ok(Progress::Done(done)) => Some(Ok(done)),
             Ok(Progress::Wait) => None,
             Err(error) => Some(Err(error)),

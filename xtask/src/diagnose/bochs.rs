@@ -1,107 +1,86 @@
-//! Bochs' debugger, by its standard input and output.
+//! Our Bochs' log: stopped by a signal, it ends, and logs the registers and the frames of every CPU.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use super::{Monitor, Registers};
+use crate::bochs::STOPPED;
 use crate::process::Running;
 
-/// What the debugger prints when it waits for a command, without the number that follows.
-const PROMPT: &str = "<bochs:";
-
-/// A Bochs that stands still in its debugger.
-pub struct Debugger<'a> {
-    running: &'a mut Running,
-    output: PathBuf,
-    /// How much of the output has been read.
-    read: usize,
-    deadline: Instant,
+/// What a Bochs has logged at its end.
+pub struct Log {
+    /// The log from the stop on.
+    text: String,
+    /// The CPU that is looked at.
+    cpu: u32,
 }
 
-impl<'a> Debugger<'a> {
-    /// Stops the machine.
-    pub fn stop(running: &'a mut Running, output: &Path) -> Result<Self> {
-        let read = std::fs::read(output)?.len();
-        let deadline = Instant::now() + Duration::from_secs(20);
+impl Log {
+    /// Stops the machine and ends its Bochs.
+    pub fn stop(running: &mut Running, log: &Path) -> Result<Self> {
         running.interrupt();
-        let mut debugger = Self {
-            running,
-            output: output.to_owned(),
-            read,
-            deadline,
-        };
-        debugger.answer()?;
-        Ok(debugger)
-    }
-
-    fn ask(&mut self, command: &str) -> Result<String> {
-        let input = self
-            .running
-            .child
-            .stdin
-            .as_mut()
-            .context("Bochs has no standard input")?;
-        writeln!(input, "{command}").context("Bochs' debugger takes no command")?;
-        input.flush()?;
-        self.answer()
-    }
-
-    /// Everything up to the next prompt.
-    fn answer(&mut self) -> Result<String> {
-        while Instant::now() < self.deadline {
-            let bytes = std::fs::read(&self.output)?;
-            let fresh = String::from_utf8_lossy(bytes.get(self.read..).unwrap_or_default()).into_owned();
-            let last = fresh.lines().last().unwrap_or_default();
-            if last.starts_with(PROMPT) && last.trim_end().ends_with('>') {
-                self.read = bytes.len();
-                return Ok(fresh);
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        if running.wait(Some(Duration::from_secs(20)))?.is_none() {
+            bail!("Bochs did not stop in time");
         }
-        bail!("Bochs' debugger did not answer in time")
+        let bytes = std::fs::read(log).with_context(|| format!("could not read {}", log.display()))?;
+        Self::parse(&String::from_utf8_lossy(&bytes))
+    }
+
+    fn parse(log: &str) -> Result<Self> {
+        let (_, text) = log
+            .split_once(STOPPED)
+            .context("Bochs' log does not say that it was stopped")?;
+        Ok(Self {
+            text: text.to_owned(),
+            cpu: 0,
+        })
+    }
+
+    /// What the log has of the CPU.
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        let device = format!("CPU{}", self.cpu);
+        self.text.lines().filter_map(move |line| {
+            let (head, text) = line.split_once(']')?;
+            let (_, logged_by) = head.split_once('[')?;
+            (logged_by.trim() == device).then_some(text.trim())
+        })
     }
 }
 
-impl Monitor for Debugger<'_> {
+impl Monitor for Log {
     fn registers(&mut self, cpu: u32) -> Result<Registers> {
-        self.ask(&format!("set $cpu = {cpu}"))?;
-        let mut text = self.ask("r")?;
-        text.push_str(&self.ask("creg")?);
-        let text: Vec<&str> = text
+        self.cpu = cpu;
+        let lines = self
             .lines()
-            .filter(|line| !line.starts_with(PROMPT))
-            .map(str::trim)
-            .collect();
-        let text = text.join("\n");
+            .filter(|line| value(line, "FRAME").is_none())
+            .map(|line| line.trim_start_matches("| "));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        if text.is_empty() {
+            bail!("Bochs' log has nothing of it");
+        }
+        let any = |names: [&str; 2]| names.iter().find_map(|name| value(&text, name));
         Ok(Registers {
-            instruction: register(&text, "rip"),
-            frame: register(&text, "rbp"),
+            instruction: any(["RIP", "EIP"]),
+            frame: any(["RBP", "EBP"]),
             text,
         })
     }
 
     fn pair(&mut self, address: u64) -> Result<Option<(u64, u64)>> {
-        Ok(memory(&self.ask(&format!("x /2gx {address:#x}"))?))
+        let mut frames = self.lines().filter(|line| value(line, "FRAME") == Some(address));
+        Ok(frames
+            .next()
+            .and_then(|line| Some((value(line, "NEXT")?, value(line, "BACK")?))))
     }
 }
 
-/// `rip: ffffffff_80001234` -> the number.
-fn register(text: &str, name: &str) -> Option<u64> {
-    let value = text
-        .lines()
-        .find_map(|line| line.trim().strip_prefix(name)?.trim_start().strip_prefix(':'))?;
-    u64::from_str_radix(&value.split_whitespace().next()?.replace('_', ""), 16).ok()
-}
-
-/// `0xADDRESS <bogus+ 0>: 0xNUMBER 0xNUMBER` -> the numbers.
-fn memory(text: &str) -> Option<(u64, u64)> {
-    let line = text.lines().find(|line| line.contains(">:"))?;
-    let mut words = line.rsplit_once(">:")?.1.split_whitespace();
-    let mut next = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
-    Some((next()?, next()?))
+/// `RIP=ffffffff80001234` -> the number.
+fn value(text: &str, name: &str) -> Option<u64> {
+    let mut words = text.split_whitespace();
+    let value = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
+    u64::from_str_radix(value, 16).ok()
 }
 
 #[cfg(test)]
@@ -109,13 +88,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_from_the_debuggers_words() {
-        let text = "CPU0:\nrax: 00000000_36d76200\nrbp: ffffffff_80002000\nr8 : 00000000_00000001\nrip: ffffffff_80001234\n";
-        assert_eq!(register(text, "rip"), Some(0xffff_ffff_8000_1234));
-        assert_eq!(register(text, "r8"), Some(1));
-        assert_eq!(register(text, "xyz"), None);
-        let dump = "<bochs:4> x /2gx 0x1000\n[bochs]:\n0x0000000000001000 <bogus+       0>:\t0x0000000000000010\t0xffffffff80001000\n";
-        assert_eq!(memory(dump), Some((0x10, 0xffff_ffff_8000_1000)));
-        assert_eq!(memory("bx_dbg_read_linear: physical memory read error\n"), None);
+    fn registers_and_frames_are_read_from_the_log() {
+        let log = "00000000001i[CPU0  ] | RIP=0000000000000001 (0000000000000001)\n\
+                   00000000002p[SIM   ] >>PANIC<< SIGNAL 2 caught\n\
+                   00000000002i[CPU0  ] CPU is in long mode (halted)\n\
+                   00000000002i[CPU0  ] | RSP=ffff800000000fe0  RBP=ffff800000001000\n\
+                   00000000002i[CPU0  ] | RIP=ffffffff80001234 (ffffffff80001234)\n\
+                   00000000002i[CPU0  ] | FRAME=ffff800000001000 NEXT=ffff800000002000 BACK=ffffffff80005678\n\
+                   00000000002i[CPU1  ] | EIP=00100060 (00100060)\n";
+        let mut log = Log::parse(log).unwrap();
+        let registers = log.registers(0).unwrap();
+        assert_eq!(registers.instruction, Some(0xffff_ffff_8000_1234));
+        assert_eq!(registers.frame, Some(0xffff_8000_0000_1000));
+        assert!(registers.text.contains("halted") && !registers.text.contains("FRAME"));
+        let frame = log.pair(0xffff_8000_0000_1000).unwrap();
+        assert_eq!(frame, Some((0xffff_8000_0000_2000, 0xffff_ffff_8000_5678)));
+        assert_eq!(log.pair(0x1000).unwrap(), None);
+        assert_eq!(log.registers(1).unwrap().instruction, Some(0x10_0060));
+        assert!(log.registers(2).is_err());
+        assert!(Log::parse("00000000001i[CPU0  ] nothing has happened\n").is_err());
     }
 }

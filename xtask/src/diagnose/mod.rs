@@ -1,9 +1,11 @@
 //! What a machine that hangs was doing: every CPU's registers and backtrace.
 //!
-//! `qemu` speaks QEMU's machine protocol, `bochs` types into Bochs' debugger; both give registers and memory of one
+//! `qemu` speaks QEMU's machine protocol, `bochs` stops our Bochs and reads what it logs of its CPUs, `debugger` types
+//! into the debugger of an installed Bochs; all give registers and memory of one
 //! CPU, from which [`Monitor::describe`] makes the text. Used by `session` and `run`.
 
 mod bochs;
+mod debugger;
 mod qemu;
 
 use std::fmt::Write as _;
@@ -103,9 +105,18 @@ pub fn qemu(socket: &Path, cpus: u32, symbols: Option<&Symbols>) -> String {
     }
 }
 
-/// The state of all CPUs of a Bochs; `output` is the file its standard output goes to. Takes at most 20 seconds.
-pub fn bochs(running: &mut Running, output: &Path, cpus: u32, symbols: Option<&Symbols>) -> String {
-    match bochs::Debugger::stop(running, output) {
+/// The state of all CPUs of our Bochs, which this ends; `log` is its log. Takes at most 20 seconds.
+pub fn bochs(running: &mut Running, log: &Path, cpus: u32, symbols: Option<&Symbols>) -> String {
+    match bochs::Log::stop(running, log) {
+        Ok(mut log) => log.describe(cpus, symbols),
+        Err(error) => format!("the CPUs' state is unknown: {error:#}\n"),
+    }
+}
+
+/// The state of all CPUs of an installed Bochs; `output` is the file its standard output goes to. Takes at most 20
+/// seconds.
+pub fn installed_bochs(running: &mut Running, output: &Path, cpus: u32, symbols: Option<&Symbols>) -> String {
+    match debugger::Debugger::stop(running, output) {
         Ok(mut debugger) => debugger.describe(cpus, symbols),
         Err(error) => format!("the CPUs' state is unknown: {error:#}\n"),
     }

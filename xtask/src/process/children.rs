@@ -103,9 +103,16 @@ pub struct Scratch(tempfile::TempDir);
 impl Scratch {
     /// Makes a new, empty folder.
     pub fn new() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("dragonet-").tempdir().context(
-            "could not make a scratch folder; is the temporary folder (TMPDIR) writable and not full?",
-        )?;
+        Self::inside(&std::env::temp_dir())
+            .context("could not use the temporary folder (TMPDIR); is it writable and not full?")
+    }
+
+    /// Makes a new, empty folder in `parent`, so that what it holds can be renamed to another name there.
+    pub fn inside(parent: &Path) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("dragonet-")
+            .tempdir_in(parent)
+            .with_context(|| format!("could not make a scratch folder in {}", parent.display()))?;
         owned().scratch.push(folder.path().to_owned());
         Ok(Self(folder))
     }

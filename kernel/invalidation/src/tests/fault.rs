@@ -92,6 +92,8 @@ faults! {
         FlushBeforeChange: Memory,
         /// The entries change after the translations are removed.
         ChangeTruthLate: Memory,
+        /// Invalidations do without the map's lock, and so can refuse a fault that holds it.
+        InvalidateBesideFaults: Virtual,
         /// A walk's result is entered although its address was invalidated since (fc531fbc3f).
         IgnoreInterlock: Memory,
         /// The same for what a fault maps beside its page.

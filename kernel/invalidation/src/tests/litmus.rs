@@ -169,6 +169,17 @@ fn no_store_is_missed_by_a_harvest() {
     );
 }
 
+/// A fault gets on although its page is invalidated all the time.
+#[test]
+fn a_fault_that_is_refused_again_and_again_ends() {
+    let storm: &[Operation] = &[Invalidate(0, 16, 2)];
+    assert_right(
+        Fault::InvalidateBesideFaults,
+        6,
+        &[&[Run(0), Access(16, 1, false)], storm, storm],
+    );
+}
+
 /// A page is replaced by a copy while other CPUs load from it and store to it.
 #[test]
 fn nobody_sees_the_original_of_a_page_after_its_copy() {

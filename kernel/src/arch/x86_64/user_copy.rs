@@ -136,50 +136,35 @@ unsafe extern "C" fn load_32(address: u64) -> Outcome {
     );
 }
 
-/// Compares and exchanges an aligned 32-bit word.
-///
-/// # Safety
-/// 1. The address lies in the lower half.
-#[unsafe(naked)]
-unsafe extern "C" fn compare_exchange_32(address: u64, old: u64, new: u64) -> Outcome {
-    naked_asm!(
-        open_user_access!(),
-        "mov rax, rsi",
-        "mov rcx, rdx",
-        "xor edx, edx",
-        "2: lock cmpxchg [rdi], ecx",
-        "mov eax, eax",
-        "3:",
-        close_user_access!(),
-        "ret",
-        "4: mov edx, 1",
-        "jmp 3b",
-        may_fault!("2b", "4b"),
-        smap = const SMAP,
-    );
+/// A function that compares and exchanges an aligned word; `$new` is the part of RCX that has its size.
+macro_rules! compare_exchange {
+    ($name:ident, $new:literal) => {
+        /// Compares and exchanges an aligned word.
+        ///
+        /// # Safety
+        /// 1. The address lies in the lower half.
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(address: u64, old: u64, new: u64) -> Outcome {
+            naked_asm!(
+                open_user_access!(),
+                "mov rax, rsi",
+                "mov rcx, rdx",
+                "xor edx, edx",
+                concat!("2: lock cmpxchg [rdi], ", $new),
+                "3:",
+                close_user_access!(),
+                "ret",
+                "4: mov edx, 1",
+                "jmp 3b",
+                may_fault!("2b", "4b"),
+                smap = const SMAP,
+            );
+        }
+    };
 }
 
-/// Compares and exchanges an aligned 64-bit word.
-///
-/// # Safety
-/// 1. The address lies in the lower half.
-#[unsafe(naked)]
-unsafe extern "C" fn compare_exchange_64(address: u64, old: u64, new: u64) -> Outcome {
-    naked_asm!(
-        open_user_access!(),
-        "mov rax, rsi",
-        "mov rcx, rdx",
-        "xor edx, edx",
-        "2: lock cmpxchg [rdi], rcx",
-        "3:",
-        close_user_access!(),
-        "ret",
-        "4: mov edx, 1",
-        "jmp 3b",
-        may_fault!("2b", "4b"),
-        smap = const SMAP,
-    );
-}
+compare_exchange!(compare_exchange_32, "ecx");
+compare_exchange!(compare_exchange_64, "rcx");
 
 fn done(outcome: u64) -> Result<(), ()> {
     if outcome == 0 { Ok(()) } else { Err(()) }

@@ -4,7 +4,8 @@ use super::*;
 use crate::debug::counters;
 use crate::mm::frame;
 use crate::pmap::{Commit, Target};
-use crate::vm::Fork;
+use crate::vm::fork::Fork;
+use crate::vm::fork_while;
 use dragonet_abi::Errno;
 use dragonet_abi::counters::Counter;
 use dragonet_abi::layout::STACK_STEP;
@@ -14,9 +15,7 @@ const BASE: u64 = 0x1000_0000;
 
 /// A whole fork.
 pub fn fork(source: &Vmspace, target: &Vmspace) -> Result<(), Errno> {
-    let mut fork = Fork::new(source, target)?;
-    while fork.step()? {}
-    fork.finish()
+    fork_while(source, target, || true)
 }
 
 /// A fork into a new space.
@@ -476,6 +475,75 @@ pub fn refused() -> Result<(), &'static str> {
             "the copy is not charged as it should be"
         );
         demand!(shows(&parent, BASE, 0..200, 2), "a store went to the other side");
+        Ok(())
+    })
+}
+
+/// A fork that is told to stop, after every step that it has, and one whose source is closed under it: nothing of the copy is left, and the
+/// source is as it was, alone with its pages.
+pub fn stopped() -> Result<(), &'static str> {
+    const PAGES: u64 = 200;
+    accounted(|| {
+        let (parent, target) = (space()?, space()?);
+        let object = MemoryObject::anonymous(8 * PAGE).map_err(|_| "no object")?;
+        map(&parent, &anonymous(BASE, PAGES))?;
+        map(&parent, &of_object(2 * BASE, 8, &object, MapFlags::PRIVATE))?;
+        map(&parent, &of_object(3 * BASE, 8, &object, MapFlags::SHARED))?;
+        let fill_all = |value| fill(&parent, BASE, 0..PAGES, value) && fill(&parent, 2 * BASE, 0..4, value);
+        demand!(fill_all(1), "a write failed");
+        let used = || (target.account().pages.used(), target.account().addresses.used());
+        let free = crate::mm::tests::free_frames();
+        let fork_until = |most: u64| {
+            let mut steps = 0;
+            let outcome = fork_while(&parent, &target, || {
+                steps += 1;
+                steps < most
+            });
+            (outcome, steps)
+        };
+        let mut stop = 0;
+        loop {
+            stop += 1;
+            let (outcome, steps) = fork_until(stop);
+            if outcome.is_ok() {
+                break;
+            }
+            demand!(
+                outcome == Err(Errno::EINTR) && steps == stop && stop < 100,
+                "a fork does not stop when it is told to"
+            );
+            demand!(
+                target.statistics().entries == 0 && used() == (0, 0),
+                "a fork that was stopped left something in the target"
+            );
+            let value = stop + 1;
+            demand!(
+                shows(&parent, BASE, 0..PAGES, stop)
+                    && fill_all(value)
+                    && shows(&parent, BASE, 0..PAGES, value),
+                "a fork that was stopped changed the source"
+            );
+            // A store to a page that had another owner would have taken a frame.
+            crate::mm::tests::free_frames_settle_at(free)?;
+        }
+        demand!(stop > 5, "a fork has fewer steps than there are parts");
+        demand!(
+            shows(&target, BASE, 0..PAGES, stop) && shows(&target, 2 * BASE, 0..4, stop),
+            "a fork that was stopped spoilt the next"
+        );
+        target.clear();
+        let mut steps = 0;
+        let outcome = fork_while(&parent, &target, || {
+            steps += 1;
+            if steps == 3 {
+                parent.close();
+            }
+            true
+        });
+        demand!(
+            outcome == Err(Errno::EBADF) && target.statistics().entries == 0 && used() == (0, 0),
+            "a part of a source that was closed is taken for the whole"
+        );
         Ok(())
     })
 }

@@ -2,6 +2,7 @@
 //! [`Vmspace::read`] and [`Vmspace::write`], or, where TLBs matter, through the MMU with the vmspace loaded.
 
 mod advice;
+mod alone;
 mod arguments;
 mod around;
 mod counted;
@@ -184,6 +185,10 @@ pub const TESTS: &[Test] = &[
         run: fork::refused,
     },
     Test {
+        name: "vm::a_fork_that_is_stopped_leaves_nothing",
+        run: fork::stopped,
+    },
+    Test {
         name: "vm::shared_pages_are_dropped_by_one_owner_only",
         run: fork::dropped,
     },
@@ -242,6 +247,14 @@ pub const TESTS: &[Test] = &[
     Test {
         name: "vm::vpagetable_invalidation_and_roots",
         run: vpagetable::invalidation,
+    },
+    Test {
+        name: "vm::a_fault_alone_does_what_any_fault_does",
+        run: alone::alike,
+    },
+    Test {
+        name: "vm::faults_get_on_in_a_storm_of_invalidations",
+        run: alone::storm,
     },
     Test {
         name: "vm::a_fault_flushes_nothing_and_an_idle_space_gets_no_ipi",

@@ -53,69 +53,81 @@ pub(super) fn refused_entry(
     Exit::Dead
 }
 
-/// An exit with the guest's registers in `frame`.
-pub(super) fn exit(
-    irqs: &IrqsOff,
-    vmcs: &Current<'_>,
-    machine: &Machine,
-    policy: &cpuid::Guest,
-    reason: ExitReason,
-    frame: &mut TrapFrame,
-) -> Exit {
-    let (action, event) = match reason.reason() {
-        Some(Reason::ExceptionOrNmi) => {
-            let event = Event::from_field(vmcs.read(Field::ExitInterruptionInfo) as u32);
-            (event.map_or(Action::EndProcess, of_event), event)
-        }
-        other => (of_reason(other), None),
-    };
-    let step_is_pending = frame.rflags & TRAP_FLAG != 0 && take_pending_step(vmcs);
-    match (action, event) {
-        (Action::Host, event) => {
-            counters::count(Counter::ExitInterrupt);
-            if let Some(event) = event {
-                host_event(irqs, event);
+/// An exit that is to be served.
+pub(super) struct Reported<'exit> {
+    pub irqs: &'exit IrqsOff,
+    pub vmcs: &'exit Current<'exit>,
+    pub machine: &'exit Machine,
+    pub reason: ExitReason,
+    /// The guest was stepping, before the last instruction or after it.
+    pub traced: bool,
+}
+
+impl Reported<'_> {
+    /// Does what the exit asks for, with the guest's registers in `frame`.
+    pub fn serve(&self, policy: &cpuid::Guest, frame: &mut TrapFrame) -> Exit {
+        let &Reported {
+            irqs,
+            vmcs,
+            machine,
+            reason,
+            traced,
+        } = self;
+        let (action, event) = match reason.reason() {
+            Some(Reason::ExceptionOrNmi) => {
+                let event = Event::from_field(vmcs.read(Field::ExitInterruptionInfo) as u32);
+                (event.map_or(Action::EndProcess, of_event), event)
             }
-            if step_is_pending {
-                exception(DEBUG)
-            } else {
+            other => (of_reason(other), None),
+        };
+        let step_is_pending = traced && take_pending_step(vmcs);
+        match (action, event) {
+            (Action::Host, event) => {
+                counters::count(Counter::ExitInterrupt);
+                if let Some(event) = event {
+                    host_event(irqs, event);
+                }
+                if step_is_pending {
+                    exception(DEBUG)
+                } else {
+                    Exit::Resume
+                }
+            }
+            (Action::Exception, Some(event)) => {
+                counters::count(Counter::ExitException);
+                guest_exception(vmcs, event, frame)
+            }
+            (Action::HostCall, _) => {
+                counters::count(Counter::ExitHostCall);
+                Exit::HostCall(vmcs.read(Field::ExitInstructionLength))
+            }
+            (Action::Cpuid, _) => {
+                counters::count(Counter::ExitCpuid);
+                frame.rip = frame.rip.wrapping_add(vmcs.read(Field::ExitInstructionLength));
+                answer_cpuid(policy, frame);
+                // The step over the instruction, which the CPU did not make.
+                if frame.rflags & TRAP_FLAG != 0 {
+                    return exception(DEBUG);
+                }
                 Exit::Resume
             }
-        }
-        (Action::Exception, Some(event)) => {
-            counters::count(Counter::ExitException);
-            guest_exception(vmcs, event, frame)
-        }
-        (Action::HostCall, _) => {
-            counters::count(Counter::ExitHostCall);
-            Exit::HostCall(vmcs.read(Field::ExitInstructionLength))
-        }
-        (Action::Cpuid, _) => {
-            counters::count(Counter::ExitCpuid);
-            frame.rip = frame.rip.wrapping_add(vmcs.read(Field::ExitInstructionLength));
-            answer_cpuid(policy, frame);
-            // The step over the instruction, which the CPU did not make.
-            if frame.rflags & TRAP_FLAG != 0 {
-                return exception(DEBUG);
+            (Action::AddressSpaceFault, _) => {
+                counters::count(Counter::ExitNestedFault);
+                nested_fault(vmcs)
             }
-            Exit::Resume
-        }
-        (Action::AddressSpaceFault, _) => {
-            counters::count(Counter::ExitNestedFault);
-            nested_fault(vmcs)
-        }
-        (Action::UndefinedOpcode, _) => {
-            counters::count(Counter::ExitInstruction);
-            exception(UNDEFINED_OPCODE)
-        }
-        (Action::GeneralProtection, _) => {
-            counters::count(Counter::ExitInstruction);
-            exception(GENERAL_PROTECTION)
-        }
-        (Action::Exception | Action::EndProcess, _) => {
-            counters::count(Counter::ExitFatal);
-            dump::unforeseen(vmcs, machine, reason);
-            Exit::Dead
+            (Action::UndefinedOpcode, _) => {
+                counters::count(Counter::ExitInstruction);
+                exception(UNDEFINED_OPCODE)
+            }
+            (Action::GeneralProtection, _) => {
+                counters::count(Counter::ExitInstruction);
+                exception(GENERAL_PROTECTION)
+            }
+            (Action::Exception | Action::EndProcess, _) => {
+                counters::count(Counter::ExitFatal);
+                dump::unforeseen(vmcs, machine, reason);
+                Exit::Dead
+            }
         }
     }
 }

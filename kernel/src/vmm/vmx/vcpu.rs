@@ -4,6 +4,7 @@ use super::capability::Machine;
 use super::state;
 use super::vmcs::Vmcs;
 use super::{dump, exits, operation};
+use crate::arch::cpu;
 use crate::arch::fpu;
 use crate::arch::irq::IrqsOff;
 use crate::arch::trap::TrapFrame;
@@ -23,6 +24,16 @@ use vmx_model::controls::SecondaryControls;
 use vmx_model::cpuid;
 use vmx_model::exit::ExitReason;
 use x86_64::VirtAddr;
+
+/// RFLAGS.TF.
+const TRAP_FLAG: u64 = 1 << 8;
+/// Selectors that a user can change.
+const SELECTORS: [Field; 4] = [
+    Field::GuestDsSelector,
+    Field::GuestEsSelector,
+    Field::GuestFsSelector,
+    Field::GuestGsSelector,
+];
 
 /// What an entry needs besides the registers in the frame.
 #[derive(Debug)]
@@ -60,7 +71,8 @@ pub struct Vcpu {
     /// The extended-page-table pointer.
     nested: u64,
     known: Known,
-    /// What the CPU on which the VMCS is must have after an exit.
+    /// The CPU whose state the host's fields have, and what it must have after an exit.
+    host_cpu: Option<usize>,
     cpu: CpuHostState,
     /// What CPUID shows.
     cpuid: cpuid::Guest,
@@ -81,6 +93,7 @@ impl Vcpu {
             vmcs: Vmcs::new(machine.support.revision)?,
             nested: nested.ept_pointer(),
             known: Known::default(),
+            host_cpu: None,
             cpu: CpuHostState::default(),
             cpuid: cpuid::Guest {
                 cpu: number,
@@ -131,8 +144,11 @@ impl Vcpu {
         }
         if loaded.moved {
             counters::count(Counter::VmcsMove);
+        }
+        if self.host_cpu != Some(cpu::index()) {
             self.cpu = CpuHostState::now(irqs);
             state::write_cpu(&vmcs, &self.cpu);
+            self.host_cpu = Some(cpu::index());
         }
         let entry = GuestEntry {
             nested: context.nested,
@@ -246,10 +262,36 @@ impl Vcpu {
         frame.rip = vmcs.read(Field::GuestRip);
         frame.rsp = vmcs.read(Field::GuestRsp);
         frame.rflags = vmcs.read(Field::GuestRflags);
+        let traced = (self.known.flags | frame.rflags) & TRAP_FLAG != 0;
         self.known.instruction = frame.rip;
         self.known.stack = frame.rsp;
         self.known.flags = frame.rflags;
-        exits::exit(irqs, vmcs, self.machine, &self.cpuid, reason, frame)
+        let exit = exits::Reported {
+            irqs,
+            vmcs,
+            machine: self.machine,
+            reason,
+            traced,
+        };
+        exit.serve(&self.cpuid, frame)
+    }
+
+    /// Bases of FS and GS as the guest left them at its last exit. To be asked before somebody else runs in this guest, because a null selector
+    /// is the one thing that a user can load into a segment register: that clears the base, and the selector's low bits are free. Neither is found by who
+    /// runs next. `None` if the guest has not run.
+    pub fn take_bases(&mut self, irqs: &IrqsOff) -> Option<(u64, u64)> {
+        if !self.ready {
+            return None;
+        }
+        let on = vmx::on(irqs)?;
+        let vmcs = self.vmcs.load(irqs, &on).ok()?.vmcs;
+        for selector in SELECTORS {
+            if vmcs.read(selector) != 0 {
+                write(&vmcs, selector, 0);
+            }
+        }
+        self.known.bases = (vmcs.read(Field::GuestFsBase), vmcs.read(Field::GuestGsBase));
+        Some(self.known.bases)
     }
 }
 

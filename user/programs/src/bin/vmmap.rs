@@ -11,7 +11,7 @@ use dragonet_abi::Errno;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::Protection;
 use dragonet_abi::process::ProcessInfo;
-use dragonet_abi::vmspace::{EntryFlags, EntryInfo, EntryKind};
+use dragonet_abi::vmspace::{EntryFlags, EntryInfo, EntryKind, VmspaceInfo};
 use dragonet_programs::options::{Syntax, usage};
 use dragonet_programs::text::fault;
 use dragonet_rt::{Arguments, ExitCode, OwnedHandle, eprintln, println, syscall, system};
@@ -24,7 +24,9 @@ usage: vmmap PROCESS
 Shows the mappings of a process's address space: first address and the one above the last, accesses
 allowed now and at most, kind, what backs it, the object's id, offset in the object, KiB in all, KiB
 with a translation now, KiB of memory that the object and the private copies own (wherever mapped),
-and the root entry of a virtual page table. Then the memory that page tables take, and totals.
+and the root entry of a virtual page table. Then the memory that page tables take, and totals. If the
+process is a vkernel, each vmspace that it has made for its users: threads that run in it, mappings,
+KiB in all, KiB with a translation now, KiB of its page table.
 The status is 3 if there is no such process.";
 
 const SYNTAX: Syntax = Syntax {
@@ -45,7 +47,7 @@ fn main(arguments: Arguments) -> ExitCode {
     let Ok(process) = text.parse() else {
         return usage(&arguments, format_args!("'{text}' is not a process id"));
     };
-    match open(process).and_then(|vmspace| show(process, &vmspace)) {
+    match open(process).and_then(|opened| show(process, &opened)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Errno::ESRCH) => {
             eprintln!("vmmap: there is no process {process}; 'ps' lists those that there are");
@@ -56,12 +58,12 @@ fn main(arguments: Arguments) -> ExitCode {
 }
 
 fn open(process: u64) -> Result<OwnedHandle, Errno> {
-    let process = syscall::process_open(system::handle()?, process)?;
-    syscall::process_vmspace(process.get())
+    syscall::process_open(system::handle()?, process)
 }
 
-fn show(id: u64, vmspace: &OwnedHandle) -> Result<(), Errno> {
+fn show(id: u64, opened: &OwnedHandle) -> Result<(), Errno> {
     let process = information(id)?;
+    let vmspace = syscall::process_vmspace(opened.get())?;
     let mappings = system::mappings(vmspace.get())?;
     println!("process {id}, {}", system::text(&process.name));
     println!(
@@ -81,7 +83,27 @@ fn show(id: u64, vmspace: &OwnedHandle) -> Result<(), Errno> {
         total(|mapping| mapping.mapped_pages) * PAGE_KIB,
         process.table_pages * PAGE_KIB
     );
+    show_guests(&system::guest_vmspaces(opened.get())?);
     Ok(())
+}
+
+/// What it has made for its users; nothing if it is no vkernel.
+fn show_guests(guests: &[VmspaceInfo]) {
+    if guests.is_empty() {
+        return;
+    }
+    println!("    USERS' VMSPACE  THREADS  MAPPINGS          SIZE/K  MAPPED/K   TABLE/K");
+    for guest in guests {
+        println!(
+            "{:18}{:9}{:10}{:16}{:10}{:10}",
+            guest.id,
+            guest.running,
+            guest.mappings,
+            guest.mapped_bytes >> 10,
+            guest.resident_pages * PAGE_KIB,
+            guest.table_pages * PAGE_KIB,
+        );
+    }
 }
 
 fn information(id: u64) -> Result<ProcessInfo, Errno> {

@@ -7,11 +7,14 @@ use dragonet_abi::{Errno, Handle};
 use dragonet_rt::memory::Mapping;
 use dragonet_rt::{OwnedHandle, syscall};
 
-/// A memory object, mapped as a whole as it is, and pages of it to hand out. Offsets in it are "physical" addresses.
+/// A memory object, mapped as a whole as it is, and pages of it to hand out. Its "physical" addresses are offsets in it, or, for guest mode, the
+/// addresses of the mapping.
 #[derive(Debug)]
 pub struct Ram {
     object: OwnedHandle,
     memory: Mapping,
+    /// The physical address of the first byte.
+    base: u64,
     free: AtomicU64,
 }
 
@@ -26,8 +29,31 @@ impl Ram {
         Ok(Ram {
             object,
             memory,
+            base: 0,
             free: AtomicU64::new(0),
         })
+    }
+
+    /// As [`Ram::new`], but physical addresses are those of the mapping, as in guest mode.
+    ///
+    /// # Errors
+    /// Those of `object_create` and `mmap`.
+    pub fn for_guest_mode(size: u64) -> Result<Self, Errno> {
+        let mut ram = Self::new(size)?;
+        ram.base = ram.memory.address();
+        Ok(ram)
+    }
+
+    /// The physical address of the first byte.
+    #[must_use]
+    pub const fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Where the program has the first byte.
+    #[must_use]
+    pub const fn address(&self) -> u64 {
+        self.memory.address()
     }
 
     /// The object.
@@ -49,7 +75,7 @@ impl Ram {
     pub fn page(&self) -> Result<u64, Errno> {
         let page = self.free.fetch_add(PAGE_SIZE, Ordering::Relaxed);
         if page < self.size() {
-            Ok(page)
+            Ok(self.base + page)
         } else {
             Err(Errno::ENOMEM)
         }
@@ -61,9 +87,9 @@ impl Ram {
         self.size().saturating_sub(self.free.load(Ordering::Relaxed)) / PAGE_SIZE
     }
 
-    /// Pages are handed out from this offset on.
-    pub fn allocate_from(&self, offset: u64) {
-        self.free.store(offset, Ordering::Relaxed);
+    /// Pages are handed out from this physical address on.
+    pub fn allocate_from(&self, address: u64) {
+        self.free.store(address - self.base, Ordering::Relaxed);
     }
 
     /// A word.
@@ -71,7 +97,7 @@ impl Ram {
     /// # Errors
     /// `ERANGE` beyond the end, `EINVAL` if `offset` is not a multiple of 8.
     pub fn word(&self, offset: u64) -> Result<&AtomicU64, Errno> {
-        self.memory.word(offset)
+        self.memory.word(offset.wrapping_sub(self.base))
     }
 
     /// Loads a word.
@@ -96,7 +122,7 @@ impl Ram {
     /// # Errors
     /// `ERANGE` beyond the end.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
-        self.memory.write(offset, bytes)
+        self.memory.write(offset.wrapping_sub(self.base), bytes)
     }
 
     /// Loads bytes.
@@ -104,6 +130,6 @@ impl Ram {
     /// # Errors
     /// `ERANGE` beyond the end.
     pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Errno> {
-        self.memory.read(offset, bytes)
+        self.memory.read(offset.wrapping_sub(self.base), bytes)
     }
 }

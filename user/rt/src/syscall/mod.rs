@@ -36,6 +36,7 @@ pub use system::{boot_module, counters_read, log_read, log_write, power, system_
 pub use thread::{thread_control, thread_create, thread_exit, thread_wait, thread_yield};
 pub use vmm::{vmm_guest_leave, vmm_guest_run, vmm_guest_sync_addr, vmm_info, vmm_run_user};
 pub use vmspace::{
-    vmspace_create, vmspace_ctl_run, vmspace_destroy, vmspace_entries, vmspace_fork, vmspace_mcontrol,
-    vmspace_minherit, vmspace_mmap, vmspace_mprotect, vmspace_munmap, vmspace_pread, vmspace_pwrite,
+    vmspace_create, vmspace_ctl_run, vmspace_destroy, vmspace_entries, vmspace_fork, vmspace_list,
+    vmspace_mcontrol, vmspace_minherit, vmspace_mmap, vmspace_mprotect, vmspace_munmap, vmspace_pread,
+    vmspace_pwrite,
 };

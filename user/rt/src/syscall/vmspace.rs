@@ -3,7 +3,7 @@
 use super::raw::call;
 use crate::OwnedHandle;
 use dragonet_abi::memory::{Advice, Inheritance, MapRequest, Protection, Vpte};
-use dragonet_abi::vmspace::{EntryInfo, RunState, VMSPACE_CTL_RUN};
+use dragonet_abi::vmspace::{EntryInfo, RunState, VMSPACE_CTL_RUN, VmspaceInfo};
 use dragonet_abi::{Errno, Handle, SyscallNumber};
 
 /// A new, empty vmspace.
@@ -154,6 +154,18 @@ pub fn vmspace_entries(vmspace: Handle, address: u64, rows: &mut [EntryInfo]) ->
     ];
     // SAFETY: the kernel writes at most `rows.len()` records, any bit pattern of which is valid.
     unsafe { call(SyscallNumber::VmspaceEntries, arguments) }.map(|count| count as usize)
+}
+
+/// Totals of a vmspace that `process` has created, from `position` on, which is 0 at first; and where to go on.
+///
+/// # Errors
+/// `EBADF`, `EPERM` (MANAGE), `ENOENT` behind the last one.
+pub fn vmspace_list(process: Handle, position: u64) -> Result<(u64, VmspaceInfo), Errno> {
+    let mut info = VmspaceInfo::default();
+    let arguments = [u64::from(process.0), position, &raw mut info as u64];
+    // SAFETY: the kernel writes one record, any bit pattern of which is valid.
+    let next = unsafe { call(SyscallNumber::VmspaceList, arguments)? };
+    Ok((next, info))
 }
 
 /// Fills the empty vmspace `target` with a copy of `source`. Private memory is copied when one side writes to it.

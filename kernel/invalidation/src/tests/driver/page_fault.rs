@@ -23,6 +23,12 @@ const WINDOW: u64 = 4 * PAGE_SIZE;
 /// Steps that the copy of a page takes.
 const COPY_STEPS: u32 = 32;
 
+fn end_region(core: &mut Core, region: Region) {
+    if let Region::Private { object, .. } = region {
+        end_objects(core, vec![object]);
+    }
+}
+
 /// One attempt to resolve a fault.
 struct Attempt {
     which: Which,
@@ -31,8 +37,8 @@ struct Attempt {
     stamp: Stamp,
 }
 
-/// Attempts that one fault makes.
-const ATTEMPTS: u32 = 64;
+/// Attempts that one fault makes before the last one; few, so that it is often needed.
+const ATTEMPTS: u32 = 2;
 
 /// `page` of `kernel/src/vm/large.rs`: the large page that `page` lies in, if the range has all of it.
 pub(super) fn large(frame: u64, write: bool, range: &Range<u64>, page: u64) -> Option<(u64, Target)> {
@@ -48,10 +54,46 @@ impl Vmspace {
     pub fn handle_fault(&self, core: &mut Core, which: Which, page: u64, write: bool) -> Result<(), Refused> {
         for _ in 0..ATTEMPTS {
             if self.attempt(core, which, page, write)?.is_ok() {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
+        self.alone(core, which, page, write)
+    }
+
+    /// `Vmspace::resolve_alone`.
+    fn alone(&self, core: &mut Core, which: Which, page: u64, write: bool) -> Result<(), Refused> {
+        core.with_lock(&self.map, |core, map| {
+            core.rig.hardware().count("alone");
+            let entry = map.find(page).ok_or(Refused)?;
+            let (region, range) = (entry.payload.clone(), entry.range());
+            // Other CPUs' copies that were begun before may refuse this one; and a page may be found to have lost its other owners.
+            let most = match region {
+                Region::Private { .. } => core.rig.mailboxes.len() + 1,
+                Region::Virtual { .. } => 1,
+                // Pages change their size without this lock, which the kernel's do not.
+                Region::Device { .. } => ATTEMPTS as usize,
+            };
+            for _ in 0..most {
+                let fault = Attempt {
+                    which,
+                    page,
+                    write,
+                    stamp: self.pmap.stamp(),
+                };
+                core.step();
+                let result = self.attempt_in(core, &fault, region.clone(), &range);
+                if result?.is_ok() {
+                    end_region(core, region);
+                    return Ok(());
+                }
+            }
+            if !matches!(region, Region::Device { .. }) {
+                core.rig
+                    .hardware()
+                    .violation("a fault that keeps others from changing the map was refused");
+            }
+            Ok(())
+        })
     }
 
     /// `Vmspace::attempt`.
@@ -76,13 +118,30 @@ impl Vmspace {
             write,
             stamp,
         };
+        self.attempt_in(core, &fault, region, &range)
+    }
+
+    /// `Vmspace::attempt_in`.
+    fn attempt_in(
+        &self,
+        core: &mut Core,
+        fault: &Attempt,
+        region: Region,
+        range: &Range<u64>,
+    ) -> Result<Result<(), Stale>, Refused> {
+        let Attempt {
+            which,
+            page,
+            write,
+            stamp,
+        } = *fault;
         match region {
             Region::Virtual { root, index } => {
-                self.attempt_virtual(core, &fault, root, index + (page - range.start))
+                self.attempt_virtual(core, fault, root, index + (page - range.start))
             }
             Region::Device { write: allowed, .. } if write && !allowed => Err(Refused),
             Region::Device { frame, write } => {
-                let (start, target) = large(frame, write, &range, page)
+                let (start, target) = large(frame, write, range, page)
                     .unwrap_or((page, Target::small(frame + (page - range.start), write)));
                 core.step();
                 Ok(self.pmap.enter(core, which, start, target, &[], self.late(stamp)))
@@ -94,7 +153,7 @@ impl Vmspace {
                 let result = if write && !allowed {
                     Err(Refused)
                 } else {
-                    Ok(self.attempt_private(core, &fault, &object, allowed, &range))
+                    Ok(self.attempt_private(core, fault, &object, allowed, range))
                 };
                 end_objects(core, vec![object]);
                 result

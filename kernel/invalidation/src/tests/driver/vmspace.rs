@@ -221,7 +221,11 @@ impl Vmspace {
     /// `Vmspace::advise(Invalidate)`: what the virtual page table said before this call is over at its end.
     pub fn invalidate(&self, core: &mut Core, range: &Range<u64>) {
         let since = core.rig.hardware().oracle.now();
-        self.pmap.remove(core, range, range);
+        if planted(Fault::InvalidateBesideFaults) {
+            self.pmap.remove(core, range, range);
+        } else {
+            core.with_lock(&self.map, |core, _| self.pmap.remove(core, range, range));
+        }
         self.promise(core, range, since);
     }
 

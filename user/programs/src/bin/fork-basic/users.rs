@@ -1,11 +1,12 @@
 //! A vkernel's user that begins as a copy of the vkernel's own memory.
 
 use crate::{Problem, demand, doing};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
-use dragonet_abi::Errno;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::time::FOREVER;
-use dragonet_abi::vmspace::{RUN_SYSCALL, RegisterFrame, RunState};
+use dragonet_abi::vmspace::{EntryInfo, RUN_SYSCALL, RegisterFrame, RunState, VmspaceInfo};
+use dragonet_abi::{Errno, Handle, Rights};
 use dragonet_rt::memory::Mapping;
 use dragonet_rt::process::fork_into;
 use dragonet_rt::{syscall, system};
@@ -31,6 +32,7 @@ pub fn begins_as_a_copy() -> Result<(), Problem> {
         fork_into(vmspace.get()) == Err(Errno::EBUSY),
         "a vmspace was filled twice",
     )?;
+    check_listed(vmspace.get())?;
     WORD.store(0, Ordering::SeqCst);
     let mut state = RunState {
         registers: RegisterFrame {
@@ -48,6 +50,7 @@ pub fn begins_as_a_copy() -> Result<(), Problem> {
                 "the user came back with {state:x?}"
             )));
         }
+        demand(state.timeout == 0, "a RUN left a time-out behind")?;
         let mut bytes = [0; 8];
         syscall::vmspace_pread(vmspace.get(), &mut bytes, WORD.as_ptr() as u64)
             .map_err(doing("reading the user's memory"))?;
@@ -56,5 +59,38 @@ pub fn begins_as_a_copy() -> Result<(), Problem> {
             "the user's word is not its own",
         )?;
     }
-    syscall::vmspace_destroy(vmspace).map_err(|(_, errno)| Problem::Refused("destroying a vmspace", errno))
+    let too = vmspace
+        .duplicate(Rights::empty())
+        .map_err(doing("duplicating a handle"))?;
+    syscall::vmspace_destroy(vmspace)
+        .map_err(|(_, errno)| Problem::Refused("destroying a vmspace", errno))?;
+    demand(listed()?.is_empty(), "a vmspace that was destroyed is listed")?;
+    drop(too);
+    Ok(())
+}
+
+fn listed() -> Result<Vec<VmspaceInfo>, Problem> {
+    system::guest_vmspaces(Handle::SELF_PROCESS).map_err(doing("listing vmspaces"))
+}
+
+/// The only vmspace of this program's users is listed once, however many handles there are, with what is in it; vmspaces of processes are
+/// not listed.
+fn check_listed(vmspace: Handle) -> Result<(), Problem> {
+    let _own = syscall::process_vmspace(Handle::SELF_PROCESS).map_err(doing("asking for a vmspace"))?;
+    let _too = syscall::handle_duplicate(vmspace, Rights::empty()).map_err(doing("duplicating a handle"))?;
+    let mappings = system::mappings(vmspace).map_err(doing("listing mappings"))?;
+    let pages = |of: fn(&EntryInfo) -> u64| mappings.iter().map(of).sum::<u64>();
+    let listed = listed()?;
+    let expected = VmspaceInfo {
+        id: listed.first().map_or(0, |info| info.id),
+        running: 0,
+        mappings: mappings.len() as u64,
+        mapped_bytes: pages(|mapping| mapping.end - mapping.start),
+        resident_pages: pages(|mapping| mapping.mapped_pages),
+        table_pages: listed.first().map_or(0, |info| info.table_pages),
+    };
+    demand(
+        listed == [expected] && expected.id != 0 && expected.table_pages != 0 && expected.mappings != 0,
+        "a vmspace is not listed as it is",
+    )
 }

@@ -462,6 +462,16 @@ fn processes_and_threads(fixture: &Fixture, cases: &mut Cases) {
     add("endless name", N::ProcessCreate, &[good, u64::MAX], long);
     let unstarted = u64::from(fixture.unstarted.get().0);
     let ended = u64::from(fixture.ended.handle().0);
+    let (oneself, none): (_, &[Errno]) = (u64::from(Handle::SELF_PROCESS.0), &[Errno::ENOENT]);
+    for (name, process, position) in [
+        ("of a process without any", unstarted, 0),
+        ("of an ended process", ended, 0),
+        ("behind the last handle", oneself, 4096),
+        ("at a 64-bit position", oneself, 1 << 32),
+        ("at the last position", oneself, u64::MAX),
+    ] {
+        add(name, N::VmspaceList, &[process, position, good], none);
+    }
     add(
         "kernel entry",
         N::ProcessStart,

@@ -192,6 +192,7 @@ fn takers(fixture: &Fixture) -> Vec<Taker> {
     add(N::ProcessKill, &[0, 1], 0, Some(object), process);
     add(N::ProcessWait, &[0, 0, good], 0, Some(object), process);
     add(N::ProcessVmspace, &[0], 0, Some(object), process);
+    add(N::VmspaceList, &[0, 0, good], 0, Some(object), process);
     add(N::ProcessLimit, &[0, 1, LIMIT_READ], 0, Some(object), process);
     let unstarted = u64::from(fixture.unstarted.get().0);
     add(

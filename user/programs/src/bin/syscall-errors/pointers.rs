@@ -13,8 +13,8 @@ use dragonet_abi::system::SystemInfo;
 use dragonet_abi::time::FOREVER;
 use dragonet_abi::virtual_interrupt::InterruptFrame;
 use dragonet_abi::vmm::{GuestOptions, VMM_RUN, VmxRegisters};
-use dragonet_abi::vmspace::{EntryInfo, RunState, VMSPACE_CTL_RUN};
-use dragonet_abi::{Errno, SyscallNumber as N};
+use dragonet_abi::vmspace::{EntryInfo, RunState, VMSPACE_CTL_RUN, VmspaceInfo};
+use dragonet_abi::{Errno, Handle, SyscallNumber as N};
 
 /// A call with a pointer at one place of its arguments.
 struct Taker {
@@ -138,6 +138,14 @@ fn takers(fixture: &Fixture) -> Vec<Taker> {
             size_of::<EntryInfo>(),
             true,
             1,
+        ),
+        taker(
+            N::VmspaceList,
+            &[u64::from(Handle::SELF_PROCESS.0), 0, 0],
+            2,
+            size_of::<VmspaceInfo>(),
+            true,
+            8,
         ),
         taker(N::UmtxSleep, &[0, 0, 0], 0, 4, false, 4),
         taker(N::VirqReturn, &[0], 0, size_of::<InterruptFrame>(), false, 1),

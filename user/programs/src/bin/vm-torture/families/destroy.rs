@@ -4,11 +4,6 @@
 //! Some places have a vmspace each, with a page that says which. Helpers take a handle from a place, let go of the place, and run
 //! users. The leader destroys the vmspaces or, where nobody runs for ever, just drops its handle, and puts new ones in their place.
 
-use crate::demand;
-use crate::problem::{Outcome, Problem, doing};
-use crate::signature::Signature;
-use crate::stage::run_uninterrupted;
-use crate::team::Team;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use dragonet_abi::layout::PAGE_SIZE;
@@ -16,7 +11,12 @@ use dragonet_abi::memory::Protection;
 use dragonet_abi::time::FOREVER;
 use dragonet_abi::vmspace::{RUN_DESTROYED, RUN_SYSCALL, RUN_TIMEOUT};
 use dragonet_abi::{Errno, Rights};
+use dragonet_programs::demand;
 use dragonet_programs::random::Random;
+use dragonet_programs::torture::problem::{Outcome, Problem, doing};
+use dragonet_programs::torture::signature::Signature;
+use dragonet_programs::torture::stage::run_uninterrupted;
+use dragonet_programs::torture::team::Team;
 use dragonet_programs::vm::{Guest, Ram, code, fixed};
 use dragonet_rt::sync::Mutex;
 use dragonet_rt::{OwnedHandle, syscall};

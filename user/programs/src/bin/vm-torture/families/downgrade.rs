@@ -4,17 +4,17 @@
 //! entry or a directory of a virtual page table. In this program it is the kernel that stores, on behalf of a call, and the call
 //! that fails.
 
-use crate::demand;
-use crate::problem::{Outcome, Problem, doing};
-use crate::signature::Signature;
-use crate::stage::{Holes, run};
-use crate::team::Team;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use dragonet_abi::Errno;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::{Protection, Vpte};
+use dragonet_programs::demand;
 use dragonet_programs::random::Random;
+use dragonet_programs::torture::problem::{Outcome, Problem, doing};
+use dragonet_programs::torture::signature::Signature;
+use dragonet_programs::torture::stage::{Holes, run};
+use dragonet_programs::torture::team::Team;
 use dragonet_programs::vm::{ALLOW, Guest, PageTable, Ram, Seen, code, fixed};
 use dragonet_rt::window::Window;
 use dragonet_rt::{syscall, thread};

@@ -4,18 +4,18 @@
 //! What a helper saw counts only if nothing was changed meanwhile. Then value, error code and marks must be those of the model. When
 //! an entry is replaced, marks that no allowed access can have set are found as well.
 
-use crate::demand;
-use crate::problem::{Outcome, Problem, doing};
-use crate::signature::Signature;
-use crate::stage::{Holes, run};
-use crate::team::Team;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use dragonet_abi::Errno;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::Vpte;
+use dragonet_programs::demand;
 use dragonet_programs::random::Random;
+use dragonet_programs::torture::problem::{Outcome, Problem, doing};
+use dragonet_programs::torture::signature::Signature;
+use dragonet_programs::torture::stage::{Holes, run};
+use dragonet_programs::torture::team::Team;
 use dragonet_programs::vm::{ALLOW, Guest, PageTable, Ram, Seen, code};
 use dragonet_rt::syscall;
 

@@ -5,11 +5,6 @@
 //! contents, pages and whole copies in any order; and compares each copy with what it knows of it. Now and then it copies this
 //! whole program, threads at work and all.
 
-use crate::demand;
-use crate::problem::{Outcome, doing};
-use crate::signature::Signature;
-use crate::stage::run;
-use crate::team::Team;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -17,7 +12,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::{Advice, Inheritance, MapFlags, MapRequest, Protection, Vpte};
 use dragonet_abi::{Errno, Handle};
+use dragonet_programs::demand;
 use dragonet_programs::random::Random;
+use dragonet_programs::torture::problem::{Outcome, doing};
+use dragonet_programs::torture::signature::Signature;
+use dragonet_programs::torture::stage::run;
+use dragonet_programs::torture::team::Team;
 use dragonet_programs::vm::{Guest, Ram, Seen, code, fixed};
 use dragonet_rt::process::fork_into;
 use dragonet_rt::syscall;

@@ -4,18 +4,18 @@
 //! Users of two vmspaces and threads of this program store, each into a word of its own in every page. Most entries map a page,
 //! one maps a large page.
 
-use crate::demand;
-use crate::problem::{Outcome, Problem, doing};
-use crate::signature::Signature;
-use crate::stage::run;
-use crate::team::Team;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::{Advice, MapFlags, MapRequest, Protection, Vpte};
+use dragonet_programs::demand;
 use dragonet_programs::random::Random;
+use dragonet_programs::torture::problem::{Outcome, Problem, doing};
+use dragonet_programs::torture::signature::Signature;
+use dragonet_programs::torture::stage::run;
+use dragonet_programs::torture::team::Team;
 use dragonet_programs::vm::{ALLOW, Guest, PageTable, Ram, Seen, code, fixed};
 use dragonet_rt::window::Window;
 

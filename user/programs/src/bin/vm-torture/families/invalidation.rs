@@ -5,17 +5,17 @@
 //! invalidated, the value published. Now and then the whole table moves, and the old one is filled with poison, in which
 //! no walk may leave a mark. A helper invalidates at random beside the leader, so that two invalidations of one page meet.
 
-use crate::demand;
-use crate::problem::{Outcome, doing};
-use crate::signature::Signature;
-use crate::stage::{Limits, Sight};
-use crate::team::Team;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::{Advice, MapFlags, MapRequest, Protection, Vpte};
+use dragonet_programs::demand;
 use dragonet_programs::random::Random;
+use dragonet_programs::torture::problem::{Outcome, doing};
+use dragonet_programs::torture::signature::Signature;
+use dragonet_programs::torture::stage::{Limits, Sight};
+use dragonet_programs::torture::team::Team;
 use dragonet_programs::vm::{ALLOW, Guest, PageTable, Ram, fixed};
 use dragonet_rt::syscall;
 use dragonet_rt::window::Window;

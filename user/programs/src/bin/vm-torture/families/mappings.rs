@@ -4,11 +4,6 @@
 //! What a helper saw counts only if nothing was changed meanwhile. In this program's address space an access that may fault is
 //! made by the kernel on behalf of a call, which then says so.
 
-use crate::demand;
-use crate::problem::{Outcome, Problem, doing};
-use crate::signature::Signature;
-use crate::stage::{Holes, run};
-use crate::team::Team;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -16,7 +11,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::{Advice, MapFlags, MapRequest, Protection, Vpte};
 use dragonet_abi::{Errno, Handle};
+use dragonet_programs::demand;
 use dragonet_programs::random::Random;
+use dragonet_programs::torture::problem::{Outcome, Problem, doing};
+use dragonet_programs::torture::signature::Signature;
+use dragonet_programs::torture::stage::{Holes, run};
+use dragonet_programs::torture::team::Team;
 use dragonet_programs::vm::{Guest, Ram, Seen, code, fixed};
 use dragonet_rt::syscall;
 use dragonet_rt::window::Window;

@@ -16,11 +16,7 @@ mod stacks;
 mod switching;
 mod unmap;
 
-use crate::problem::Outcome;
-use crate::team::Team;
-
-/// A family: its name, and what plays it.
-pub type Family = (&'static str, fn(&mut Team) -> Outcome);
+use dragonet_programs::torture::Family;
 
 /// All families.
 pub const ALL: [Family; 13] = [

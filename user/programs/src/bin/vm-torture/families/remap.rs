@@ -3,16 +3,16 @@
 //! Each page shows a word that only grows. The next value is written to a new object, which replaces the old one in every vmspace, in
 //! one step or with a hole in between; the old one is freed, and its frame is soon somebody else's.
 
-use crate::demand;
-use crate::problem::{Outcome, doing};
-use crate::signature::Signature;
-use crate::stage::{Holes, Limits, Sight};
-use crate::team::Team;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::{MapFlags, MapRequest, Protection};
+use dragonet_programs::demand;
 use dragonet_programs::random::Random;
+use dragonet_programs::torture::problem::{Outcome, doing};
+use dragonet_programs::torture::signature::Signature;
+use dragonet_programs::torture::stage::{Holes, Limits, Sight};
+use dragonet_programs::torture::team::Team;
 use dragonet_programs::vm::{Guest, fixed};
 use dragonet_rt::memory::Mapping;
 use dragonet_rt::syscall;

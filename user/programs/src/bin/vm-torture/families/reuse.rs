@@ -4,16 +4,16 @@
 //! A frame that is given out while somebody can still reach it shows a foreign signature, or one that is where zeroes should
 //! be. All members unmap all the time, so that every CPU interrupts every other.
 
-use crate::demand;
-use crate::problem::{Outcome, Problem, doing};
-use crate::signature::Signature;
-use crate::stage::run;
-use crate::team::Team;
 use alloc::sync::Arc;
 use dragonet_abi::Handle;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::{Advice, MapFlags, MapRequest, Protection, Vpte};
+use dragonet_programs::demand;
 use dragonet_programs::random::Random;
+use dragonet_programs::torture::problem::{Outcome, Problem, doing};
+use dragonet_programs::torture::signature::Signature;
+use dragonet_programs::torture::stage::run;
+use dragonet_programs::torture::team::Team;
 use dragonet_programs::vm::{Guest, Seen, code, fixed};
 use dragonet_rt::window::Window;
 use dragonet_rt::{syscall, thread};

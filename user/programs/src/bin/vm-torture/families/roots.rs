@@ -2,15 +2,15 @@
 //!
 //! A few tables take turns. Each shows a page of its own, with a word that grows whenever the table's turn comes.
 
-use crate::demand;
-use crate::problem::{Outcome, doing};
-use crate::signature::Signature;
-use crate::stage::{Limits, Sight};
-use crate::team::Team;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use dragonet_abi::layout::PAGE_SIZE;
+use dragonet_programs::demand;
 use dragonet_programs::random::Random;
+use dragonet_programs::torture::problem::{Outcome, doing};
+use dragonet_programs::torture::signature::Signature;
+use dragonet_programs::torture::stage::{Limits, Sight};
+use dragonet_programs::torture::team::Team;
 use dragonet_programs::vm::{ALLOW, Guest, PageTable, Ram};
 
 const OWNER: u8 = 2;

@@ -4,18 +4,18 @@
 //! Each helper stores into a word of its own in random pages and finds it again, until the leader replaces the stack or drops its contents,
 //! after which it must find zeroes.
 
-use crate::demand;
-use crate::problem::{Outcome, Problem, doing};
-use crate::signature::Signature;
-use crate::stage::{Holes, run};
-use crate::team::Team;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use dragonet_abi::layout::{PAGE_SIZE, STACK_GUARD};
 use dragonet_abi::memory::{Advice, MapFlags, MapRequest, Protection, Vpte};
 use dragonet_abi::{Errno, Handle};
+use dragonet_programs::demand;
 use dragonet_programs::random::Random;
+use dragonet_programs::torture::problem::{Outcome, Problem, doing};
+use dragonet_programs::torture::signature::Signature;
+use dragonet_programs::torture::stage::{Holes, run};
+use dragonet_programs::torture::team::Team;
 use dragonet_programs::vm::{Guest, Ram, Seen, code, fixed};
 use dragonet_rt::syscall;
 use dragonet_rt::window::Window;

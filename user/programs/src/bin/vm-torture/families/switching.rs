@@ -4,16 +4,16 @@
 //! Meanwhile the leader gives one vmspace after the other new frames with the same pattern, so that they must be flushed while they
 //! are being switched. The third has its pages through a virtual page table.
 
-use crate::demand;
-use crate::problem::{Outcome, doing};
-use crate::signature::Signature;
-use crate::stage::run;
-use crate::team::Team;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::Protection;
+use dragonet_programs::demand;
 use dragonet_programs::random::Random;
+use dragonet_programs::torture::problem::{Outcome, doing};
+use dragonet_programs::torture::signature::Signature;
+use dragonet_programs::torture::stage::run;
+use dragonet_programs::torture::team::Team;
 use dragonet_programs::vm::{ALLOW, Guest, PageTable, Ram, Seen, code, fixed};
 
 /// Owner of the first vmspace's pattern.

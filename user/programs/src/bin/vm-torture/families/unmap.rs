@@ -3,17 +3,17 @@
 //! Of a shared page the leader unmaps all views, writes a canary into the object and watches it. Of private memory it takes the frames
 //! back by unmapping, so that its own next memory may be made of them, and watches canaries there.
 
-use crate::demand;
-use crate::problem::{Outcome, doing};
-use crate::signature::Signature;
-use crate::stage::{Holes, run};
-use crate::team::Team;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use dragonet_abi::Handle;
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::{MapFlags, MapRequest, Protection};
+use dragonet_programs::demand;
 use dragonet_programs::random::Random;
+use dragonet_programs::torture::problem::{Outcome, doing};
+use dragonet_programs::torture::signature::Signature;
+use dragonet_programs::torture::stage::{Holes, run};
+use dragonet_programs::torture::team::Team;
 use dragonet_programs::vm::{Guest, Ram, Seen, code, fixed};
 use dragonet_rt::memory::Mapping;
 use dragonet_rt::{syscall, thread};
@@ -155,9 +155,9 @@ impl Stage {
                 thread::yield_now();
                 Ok(())
             }
-            other => Err(crate::problem::Problem::Wrong(alloc::format!(
-                "a storing user saw {other:?}"
-            ))),
+            other => Err(dragonet_programs::torture::problem::Problem::Wrong(
+                alloc::format!("a storing user saw {other:?}"),
+            )),
         }
     }
 }

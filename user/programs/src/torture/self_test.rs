@@ -1,11 +1,10 @@
 //! Whether every oracle can fail: each family leaves out what it is about, and must find that out.
 
-use crate::families;
-use crate::lap::Lap;
-use crate::rounds;
-use crate::team::Round;
+use super::lap::Lap;
+use super::rounds;
+use super::team::Round;
+use crate::checks::Checks;
 use core::time::Duration;
-use dragonet_programs::checks::Checks;
 use dragonet_rt::{ExitCode, println, time};
 
 /// How long an oracle may take.
@@ -14,11 +13,12 @@ const LONGEST: Duration = Duration::from_secs(10);
 pub fn run(lap: &Lap) -> ExitCode {
     println!("seed {}", lap.seed);
     let mut checks = Checks::default();
-    for (number, (name, _)) in families::ALL.iter().enumerate() {
+    for (number, (name, _)) in lap.suite.families.iter().enumerate() {
         if lap.only.is_some_and(|only| only != number) {
             continue;
         }
         let round = Round {
+            suite: lap.suite,
             seed: lap.seed,
             number: lap.first,
             deadline: time::now() + LONGEST,
@@ -27,7 +27,7 @@ pub fn run(lap: &Lap) -> ExitCode {
         };
         // One team, so that whatever is found was found by this family.
         let threads = lap.threads.clamp(4, 6);
-        let played = rounds::play(round, threads, Some(number), "vm-torture --self-test");
+        let played = rounds::play(round, threads, Some(number), "--self-test");
         let found = played.into_iter().find_map(|(_, outcome, _)| outcome.err());
         if let Some(problem) = &found {
             println!("{problem}");

@@ -1,13 +1,13 @@
 //! Rounds: the threads are dealt into teams, each team plays a family, all of them at once.
 
-use crate::families::{self, Family};
-use crate::team::{Round, Team};
-use crate::watch::Watchdog;
+use super::Family;
+use super::team::{Round, Team};
+use super::watch::Watchdog;
+use crate::random::Random;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
-use dragonet_programs::random::Random;
 use dragonet_rt::thread::{Builder, JoinHandle};
 use dragonet_rt::{console, eprintln, syscall, time};
 
@@ -31,15 +31,16 @@ pub fn play(round: Round, threads: u64, only: Option<usize>, again: &str) -> Vec
         .enumerate()
         .map(|(place, (family, size))| (family, start(round, family, place as u64, size)))
         .collect();
+    let program = round.suite.program;
     let mut watchdog = Watchdog::default();
     while teams.iter().any(|(_, team)| team.as_ref().is_ok_and(is_running)) {
         time::sleep(LOOK);
         if let Some((name, steps)) = watchdog.look() {
             eprintln!(
-                "vm-torture: round {}: {name} makes no progress after {steps} steps",
+                "{program}: round {}: {name} makes no progress after {steps} steps",
                 round.number
             );
-            eprintln!("vm-torture: again: {again}");
+            eprintln!("{program}: again: {again}");
             // Nobody can wait for the thread any more.
             console::flush();
             syscall::process_exit(HANGS);
@@ -63,7 +64,7 @@ pub fn play(round: Round, threads: u64, only: Option<usize>, again: &str) -> Vec
 type Leader = JoinHandle<(Result<(), String>, u64)>;
 
 fn start(round: Round, family: usize, place: u64, size: u64) -> Result<Leader, dragonet_abi::Errno> {
-    let (name, function): Family = families::ALL[family];
+    let (name, function): Family = round.suite.families[family];
     Builder::new()
         .stack_size(STACK_SIZE)
         .affinity(u64::MAX)
@@ -76,7 +77,7 @@ fn is_running(team: &Leader) -> bool {
 
 /// Families and sizes of the teams. The families take turns in an order that the seed decides, so that a run of as many rounds plays all.
 fn deal(round: Round, threads: u64, only: Option<usize>) -> Vec<(usize, u64)> {
-    let count = families::ALL.len();
+    let count = round.suite.families.len();
     let mut order: Vec<usize> = (0..count).collect();
     let mut random = Random::new(round.seed);
     for place in (1..count).rev() {

@@ -4,8 +4,10 @@
 //! Leader and helpers repeat their steps until the round's time is over or a step goes wrong. Each draws its random numbers from a
 //! seed of its own, made from the run's seed, the round and its place, so that a round can be repeated without those before it.
 
-use crate::problem::{Outcome, Problem, doing};
-use crate::watch::Ticket;
+use super::Suite;
+use super::problem::{Outcome, Problem, doing};
+use super::watch::Ticket;
+use crate::random::Random;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -14,7 +16,6 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use dragonet_abi::Handle;
 use dragonet_abi::process::{PRIORITY_DEFAULT, ThreadControl};
-use dragonet_programs::random::Random;
 use dragonet_rt::thread::{self, JoinHandle};
 use dragonet_rt::{syscall, time, virtual_interrupt};
 
@@ -24,6 +25,8 @@ pub const INTERRUPT: u64 = 1;
 /// What all teams of a round share.
 #[derive(Clone, Copy, Debug)]
 pub struct Round {
+    /// The program and its families.
+    pub suite: &'static Suite,
     /// The run's seed.
     pub seed: u64,
     /// Number of the round, from 0.
@@ -94,6 +97,11 @@ impl Team {
     /// How many helpers there are to be.
     pub const fn helpers(&self) -> u64 {
         self.size - 1
+    }
+
+    /// CPUs of the machine.
+    pub const fn cpus(&self) -> u64 {
+        self.round.cpus
     }
 
     /// True if the family is to leave out what it must do.

@@ -1,16 +1,15 @@
 //! The supervisor: laps in processes of their own, and the count of what is left of them.
 
-use crate::families;
-use crate::lap::Lap;
-use crate::rounds;
+use super::lap::Lap;
+use super::rounds;
+use crate::checks::Checks;
+use crate::ledger::Ledger;
+use crate::random::Random;
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::time::Duration;
 use dragonet_abi::Errno;
 use dragonet_abi::process::{ENDED_EXIT, ENDED_KILLED};
-use dragonet_programs::checks::Checks;
-use dragonet_programs::ledger::Ledger;
-use dragonet_programs::random::Random;
 use dragonet_rt::process::{Child, Command};
 use dragonet_rt::{ExitCode, println, time};
 
@@ -82,15 +81,15 @@ fn report(checks: &mut Checks, name: &str, outcome: Result<(), String>) {
 
 /// Runs a lap, or kills it in the middle.
 fn one(lap: &Lap, kill: Option<Duration>) -> Result<(), String> {
-    let mut command = Command::new("vm-torture").arguments([
+    let mut command = Command::new(lap.suite.program).arguments([
         String::from("-cchild"),
         format!("-s{}", lap.seed),
         format!("-r{}", lap.first),
         format!("-n{}", lap.threads),
-        format!("-t{}", dragonet_programs::text::as_seconds(lap.duration)),
+        format!("-t{}", crate::text::as_seconds(lap.duration)),
     ]);
     if let Some(family) = lap.only {
-        command = command.arguments(["-f", families::ALL[family].0]);
+        command = command.arguments(["-f", lap.suite.families[family].0]);
     }
     let child = command.spawn().map_err(|error| format!("starting it: {error}"))?;
     match kill {

@@ -1,30 +1,43 @@
 //! What families build their stages from: users that run until something happens, words that only grow, moments in which a page
 //! may be missing.
 
+use super::problem::{Outcome, doing};
+use super::signature::Signature;
+use super::team::INTERRUPT;
 use crate::demand;
-use crate::problem::{Outcome, doing};
-use crate::signature::Signature;
-use crate::team::INTERRUPT;
+use crate::random::Random;
+use crate::vm::{Guest, Ram, Seen, code, fixed, run_for};
 use core::sync::atomic::{AtomicU64, Ordering};
 use dragonet_abi::layout::PAGE_SIZE;
 use dragonet_abi::memory::Protection;
 use dragonet_abi::time::FOREVER;
 use dragonet_abi::vmspace::{RUN_TIMEOUT, RUN_VIRTUAL_INTERRUPT, RegisterFrame, RunState};
 use dragonet_abi::{Errno, Handle};
-use dragonet_programs::random::Random;
-use dragonet_programs::vm::{Guest, Ram, Seen, code, fixed, run_for};
 use dragonet_rt::syscall;
 
 /// Runs a user until something happens that is its own doing: a run that is interrupted by the leader, or that is a short one, which every now
 /// and then it is, goes on where it was.
 pub fn run(vmspace: Handle, registers: RegisterFrame, random: &mut Random) -> Outcome<RunState> {
+    run_with(
+        |registers, timeout| run_for(vmspace, registers, timeout),
+        registers,
+        random,
+    )
+}
+
+/// As [`run`], for users that `enter` runs for at most so many nanoseconds.
+pub fn run_with(
+    enter: impl Fn(RegisterFrame, u64) -> Result<RunState, Errno>,
+    registers: RegisterFrame,
+    random: &mut Random,
+) -> Outcome<RunState> {
     let mut registers = registers;
     loop {
         let timeout = match random.below(4) {
             0 => 20_000 + random.below(200_000),
             _ => FOREVER,
         };
-        let state = run_uninterrupted(vmspace, registers, timeout).map_err(doing("running a user"))?;
+        let state = uninterrupted(&enter, registers, timeout).map_err(doing("running a user"))?;
         if state.reason != RUN_TIMEOUT {
             return Ok(state);
         }
@@ -37,10 +50,22 @@ pub fn run(vmspace: Handle, registers: RegisterFrame, random: &mut Random) -> Ou
 /// # Errors
 /// Those of `vmspace_ctl`.
 pub fn run_uninterrupted(vmspace: Handle, registers: RegisterFrame, timeout: u64) -> Result<RunState, Errno> {
-    let mut state = run_for(vmspace, registers, timeout)?;
+    uninterrupted(
+        |registers, timeout| run_for(vmspace, registers, timeout),
+        registers,
+        timeout,
+    )
+}
+
+fn uninterrupted(
+    enter: impl Fn(RegisterFrame, u64) -> Result<RunState, Errno>,
+    registers: RegisterFrame,
+    timeout: u64,
+) -> Result<RunState, Errno> {
+    let mut state = enter(registers, timeout)?;
     while state.reason == RUN_VIRTUAL_INTERRUPT {
         syscall::virq_take(INTERRUPT)?;
-        state = run_for(vmspace, state.registers, timeout)?;
+        state = enter(state.registers, timeout)?;
     }
     Ok(state)
 }
@@ -87,11 +112,16 @@ pub struct Limits(Ram);
 
 impl Limits {
     /// Where guests find the limits.
-    const ADDRESS: u64 = 0x10_0000;
+    pub const ADDRESS: u64 = 0x10_0000;
 
     /// Limits for up to 256 words.
     pub fn new() -> Outcome<Self> {
         Ram::new(PAGE_SIZE).map(Limits).map_err(doing("making an object"))
+    }
+
+    /// Where the program has the limits.
+    pub const fn address(&self) -> u64 {
+        self.0.address()
     }
 
     /// Lets users of a guest see the limits.
@@ -112,12 +142,21 @@ impl Limits {
 
     /// Has a user of `vmspace` watch word `place` at `address` for a while.
     pub fn watch(&self, vmspace: Handle, address: u64, place: u64, random: &mut Random) -> Outcome<Sight> {
+        let enter = |registers, timeout| run_for(vmspace, registers, timeout);
+        self.watch_with(enter, address, place, random)
+    }
+
+    /// Has a user that `enter` runs watch word `place` at `address` for a while.
+    pub fn watch_with(
+        &self,
+        enter: impl Fn(RegisterFrame, u64) -> Result<RunState, Errno>,
+        address: u64,
+        place: u64,
+        random: &mut Random,
+    ) -> Outcome<Sight> {
         let looks = 1 + random.below(2000);
-        let state = run(
-            vmspace,
-            code::follow(address, Self::ADDRESS + 16 * place, looks),
-            random,
-        )?;
+        let program = code::follow(address, Self::ADDRESS + 16 * place, looks);
+        let state = run_with(enter, program, random)?;
         match Seen::of(&state) {
             Seen::Fault {
                 error_code,
@@ -136,7 +175,7 @@ impl Limits {
                 demand!(all_fine, "a user, {}", out_of_order(address, low, seen, high));
                 Ok(Sight::Fine)
             }
-            other => Err(crate::problem::Problem::Wrong(alloc::format!(
+            other => Err(super::problem::Problem::Wrong(alloc::format!(
                 "a watching user saw {other:?}"
             ))),
         }

@@ -35,7 +35,7 @@ pub fn doing(what: &'static str) -> impl Fn(Errno) -> Problem {
 macro_rules! demand {
     ($condition:expr, $($message:tt)*) => {
         if !$condition {
-            return Err($crate::problem::Problem::Wrong(alloc::format!($($message)*)));
+            return Err($crate::torture::problem::Problem::Wrong(alloc::format!($($message)*)));
         }
     };
 }
