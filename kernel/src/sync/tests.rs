@@ -1,7 +1,8 @@
 //! In-kernel tests of the checks on locks: each plants a violation and the check must catch it. The rule itself has its tests in
 //! the crate `lock-order`.
 
-use super::{Rank, SpinLock, record};
+use super::{Rank, SpinLock, allow_locks, forbid_locks, record};
+use crate::arch::irq::IrqGuard;
 use crate::test::Test;
 use crate::vm::copy;
 use dragonet_abi::layout::USER_START;
@@ -21,6 +22,10 @@ pub const CRASHES: &[Test] = &[
     Test {
         name: "crash::copy_under_a_lock",
         run: copy_under_a_lock,
+    },
+    Test {
+        name: "crash::lock_where_none_is_allowed",
+        run: lock_where_none_is_allowed,
     },
 ];
 
@@ -74,4 +79,13 @@ fn copy_under_a_lock() -> Result<(), &'static str> {
     let _ = copy::load_u32(USER_START);
     drop(lock);
     Err("a program's memory was read while a lock is held")
+}
+
+fn lock_where_none_is_allowed() -> Result<(), &'static str> {
+    let guard = IrqGuard::new();
+    forbid_locks();
+    drop(LOWER.lock());
+    allow_locks();
+    drop(guard);
+    Err("a lock was taken between the preparation of a guest's entry and the exit")
 }

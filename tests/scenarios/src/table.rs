@@ -116,6 +116,8 @@ pub const ALL: &[Scenario] = &[
         .prints(&["dragonet: panic", "lock order: taking Umtx while holding WaitQueue"]),
     qemu("copy-under-a-lock").append("test=crash::copy_under_a_lock").status(101)
         .prints(&["dragonet: panic", "user copy while holding Umtx"]),
+    qemu("lock-before-an-entry").append("test=crash::lock_where_none_is_allowed").status(101)
+        .prints(&["dragonet: panic", "lock order: taking WaitQueue while holding GuestEntry"]),
 
     // The boot protocol's promises, by every way of booting.
     qemu("boot-protocol-direct").smp(4).conformance(true),
