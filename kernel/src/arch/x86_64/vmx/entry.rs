@@ -58,23 +58,28 @@ pub fn exit_address() -> u64 {
     after_exit as *const () as u64
 }
 
-macro_rules! load_registers {
-    () => {
-        "mov rax, [rdi + {rax}]
-        mov rbx, [rdi + {rbx}]
-        mov rcx, [rdi + {rcx}]
-        mov rdx, [rdi + {rdx}]
-        mov rsi, [rdi + {rsi}]
-        mov rbp, [rdi + {rbp}]
-        mov r8, [rdi + {r8}]
-        mov r9, [rdi + {r9}]
-        mov r10, [rdi + {r10}]
-        mov r11, [rdi + {r11}]
-        mov r12, [rdi + {r12}]
-        mov r13, [rdi + {r13}]
-        mov r14, [rdi + {r14}]
-        mov r15, [rdi + {r15}]
-        mov rdi, [rdi + {rdi}]"
+/// A naked function's code, in which `{rax}` and so on are where a trap frame has the registers.
+macro_rules! with_frame {
+    ($($line:expr,)* => $($operand:tt)*) => {
+        naked_asm!(
+            $($line,)*
+            $($operand)*
+            rax = const offset_of!(TrapFrame, rax),
+            rbx = const offset_of!(TrapFrame, rbx),
+            rcx = const offset_of!(TrapFrame, rcx),
+            rdx = const offset_of!(TrapFrame, rdx),
+            rsi = const offset_of!(TrapFrame, rsi),
+            rdi = const offset_of!(TrapFrame, rdi),
+            rbp = const offset_of!(TrapFrame, rbp),
+            r8 = const offset_of!(TrapFrame, r8),
+            r9 = const offset_of!(TrapFrame, r9),
+            r10 = const offset_of!(TrapFrame, r10),
+            r11 = const offset_of!(TrapFrame, r11),
+            r12 = const offset_of!(TrapFrame, r12),
+            r13 = const offset_of!(TrapFrame, r13),
+            r14 = const offset_of!(TrapFrame, r14),
+            r15 = const offset_of!(TrapFrame, r15),
+        )
     };
 }
 
@@ -85,7 +90,7 @@ macro_rules! load_registers {
 /// 1. As for [`enter`].
 #[unsafe(naked)]
 unsafe extern "C" fn cross(frame: *mut TrapFrame, host_stack: *mut u64, launched: u64) -> u64 {
-    naked_asm!(
+    with_frame!(
         "push rbp",
         "push rbx",
         "push r12",
@@ -102,7 +107,21 @@ unsafe extern "C" fn cross(frame: *mut TrapFrame, host_stack: *mut u64, launched
         "2:",
         "test edx, edx",
         // From here to the entry no instruction changes the flags.
-        load_registers!(),
+        "mov rax, [rdi + {rax}]",
+        "mov rbx, [rdi + {rbx}]",
+        "mov rcx, [rdi + {rcx}]",
+        "mov rdx, [rdi + {rdx}]",
+        "mov rsi, [rdi + {rsi}]",
+        "mov rbp, [rdi + {rbp}]",
+        "mov r8, [rdi + {r8}]",
+        "mov r9, [rdi + {r9}]",
+        "mov r10, [rdi + {r10}]",
+        "mov r11, [rdi + {r11}]",
+        "mov r12, [rdi + {r12}]",
+        "mov r13, [rdi + {r13}]",
+        "mov r14, [rdi + {r14}]",
+        "mov r15, [rdi + {r15}]",
+        "mov rdi, [rdi + {rdi}]",
         "jnz 3f",
         "vmlaunch",
         "jmp 4f",
@@ -113,23 +132,9 @@ unsafe extern "C" fn cross(frame: *mut TrapFrame, host_stack: *mut u64, launched
         "pop rdi",
         "mov eax, 1",
         "jmp {leave}",
+        =>
         host_rsp = const Field::HostRsp.encoding(),
         leave = sym leave,
-        rax = const offset_of!(TrapFrame, rax),
-        rbx = const offset_of!(TrapFrame, rbx),
-        rcx = const offset_of!(TrapFrame, rcx),
-        rdx = const offset_of!(TrapFrame, rdx),
-        rsi = const offset_of!(TrapFrame, rsi),
-        rdi = const offset_of!(TrapFrame, rdi),
-        rbp = const offset_of!(TrapFrame, rbp),
-        r8 = const offset_of!(TrapFrame, r8),
-        r9 = const offset_of!(TrapFrame, r9),
-        r10 = const offset_of!(TrapFrame, r10),
-        r11 = const offset_of!(TrapFrame, r11),
-        r12 = const offset_of!(TrapFrame, r12),
-        r13 = const offset_of!(TrapFrame, r13),
-        r14 = const offset_of!(TrapFrame, r14),
-        r15 = const offset_of!(TrapFrame, r15),
     );
 }
 
@@ -139,7 +144,7 @@ unsafe extern "C" fn cross(frame: *mut TrapFrame, host_stack: *mut u64, launched
 /// 1. Entered by a VM exit only.
 #[unsafe(naked)]
 unsafe extern "C" fn after_exit() {
-    naked_asm!(
+    with_frame!(
         "xchg rdi, [rsp]",
         "mov [rdi + {rax}], rax",
         "mov [rdi + {rbx}], rbx",
@@ -159,22 +164,8 @@ unsafe extern "C" fn after_exit() {
         "mov [rdi + {rdi}], rax",
         "xor eax, eax",
         "jmp {leave}",
+        =>
         leave = sym leave,
-        rax = const offset_of!(TrapFrame, rax),
-        rbx = const offset_of!(TrapFrame, rbx),
-        rcx = const offset_of!(TrapFrame, rcx),
-        rdx = const offset_of!(TrapFrame, rdx),
-        rsi = const offset_of!(TrapFrame, rsi),
-        rdi = const offset_of!(TrapFrame, rdi),
-        rbp = const offset_of!(TrapFrame, rbp),
-        r8 = const offset_of!(TrapFrame, r8),
-        r9 = const offset_of!(TrapFrame, r9),
-        r10 = const offset_of!(TrapFrame, r10),
-        r11 = const offset_of!(TrapFrame, r11),
-        r12 = const offset_of!(TrapFrame, r12),
-        r13 = const offset_of!(TrapFrame, r13),
-        r14 = const offset_of!(TrapFrame, r14),
-        r15 = const offset_of!(TrapFrame, r15),
     );
 }
 
